@@ -1,0 +1,21 @@
+ALTER TABLE sync_executions RESET (fillfactor);
+DROP INDEX sync_executions_newest;
+ALTER TABLE sync_executions
+    DROP COLUMN request_uid,
+    DROP COLUMN namespace,
+    DROP COLUMN name,
+    DROP COLUMN requested_by,
+    DROP COLUMN reason,
+    DROP COLUMN revision,
+    DROP COLUMN attempt,
+    DROP COLUMN deadline_at,
+    DROP COLUMN deleted_at,
+    DROP COLUMN claimed_until,
+    DROP COLUMN publish_problem,
+    DROP COLUMN publish_message,
+    DROP COLUMN publish_failed_at,
+    DROP COLUMN published_at,
+    DROP COLUMN started_at,
+    DROP COLUMN heartbeat_at,
+    DROP COLUMN finished_at,
+    DROP COLUMN finish_reason;

@@ -1,0 +1,159 @@
+//! Deleted objects: whose message is not published yet is cancelled, also when nobody was watching at the time.
+//! There is no finalizer: it would cost two writes per object and block deletes while we are down.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, channel::mpsc};
+use kube::{Api, Client, ResourceExt, core::DeserializeGuard, runtime::reflector::{ObjectRef, Store as Cache}};
+use thiserror::Error;
+use tokio::{sync::watch, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::leader::Leadership;
+use crate::{
+    backoff::{Backoff, jittered},
+    crd::SyncExecution,
+    domain::execution::Request,
+    store::{self, Store},
+};
+
+/// Rows looked at by one statement of a sweep.
+const SWEEP_BATCH: i64 = 1000;
+/// How often to sweep besides after every list: watch events can be missed.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Deadline of one look at the API server.
+const GET_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the watch tells.
+#[derive(Debug)]
+pub enum Seen {
+    /// This object is gone.
+    Deleted(Uuid),
+    /// The cache was filled anew.
+    Listed,
+}
+
+/// Why a sweep could not be finished.
+#[derive(Debug, Error)]
+enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("look for {namespace}/{name}: {source}")]
+    Get { namespace: String, name: String, source: kube::Error },
+    #[error("look for {namespace}/{name}: no answer within {} s", GET_TIMEOUT.as_secs())]
+    Silent { namespace: String, name: String },
+}
+
+/// The task that cancels.
+pub struct Deletions {
+    /// The record.
+    pub store: Store,
+    /// For asking the API server itself before cancelling what only seems to be gone.
+    pub client: Client,
+    /// What the watch knows.
+    pub cache: Cache<DeserializeGuard<SyncExecution>>,
+    /// Asked before every effect.
+    pub leadership: Leadership,
+}
+
+impl Deletions {
+    /// Runs until `stop`. Says `true` on `swept` once the first sweep after the first list is through: before that nothing
+    /// may be published, since its object might have been deleted while nobody watched.
+    pub async fn run(self, mut seen: mpsc::UnboundedReceiver<Seen>, swept: Arc<watch::Sender<bool>>, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut listed = false;
+        let mut deleted = Vec::new();
+        let mut due = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                event = seen.next() => match event {
+                    None => return,
+                    Some(Seen::Deleted(uid)) => deleted.push(uid),
+                    Some(Seen::Listed) => {
+                        listed = true;
+                        due = tokio::time::Instant::now();
+                    }
+                },
+                () = tokio::time::sleep_until(due), if listed || !deleted.is_empty() => {}
+            }
+            while let Ok(Seen::Deleted(uid)) = seen.try_recv() {
+                deleted.push(uid);
+            }
+            let sweep = listed && due <= tokio::time::Instant::now();
+            match self.settle(&mut deleted, sweep).await {
+                Ok(()) => {
+                    backoff.reset();
+                    if sweep {
+                        swept.send_replace(true);
+                        due = tokio::time::Instant::now() + jittered(SWEEP_EVERY);
+                    }
+                }
+                Err(error) => {
+                    warn!(error = %error, "cannot look after deleted objects yet");
+                    let wait = backoff.next_wait();
+                    due = tokio::time::Instant::now() + wait;
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, deleted: &mut Vec<Uuid>, sweep: bool) -> Result<(), Error> {
+        if !deleted.is_empty() {
+            self.cancel(deleted).await?;
+            deleted.clear();
+        }
+        if sweep { self.sweep().await } else { Ok(()) }
+    }
+
+    /// Cancels unpublished executions whose objects are gone.
+    async fn sweep(&self) -> Result<(), Error> {
+        let mut after = 0;
+        loop {
+            let requests = self.store.unpublished_requests(after, SWEEP_BATCH).await?;
+            let Some((last, _)) = requests.last() else { return Ok(()) };
+            after = *last;
+            let mut gone = Vec::new();
+            for (_, request) in &requests {
+                if !self.cached(request) && self.is_gone(request).await? {
+                    gone.push(request.uid);
+                }
+            }
+            self.cancel(&gone).await?;
+        }
+    }
+
+    fn cached(&self, request: &Request) -> bool {
+        let key = ObjectRef::new(&request.name).within(&request.namespace);
+        self.cache.get(&key).is_some_and(|object| object.uid().as_deref() == Some(&request.uid.to_string()))
+    }
+
+    /// Asks the API server: the cache may lag, or not cover that namespace.
+    async fn is_gone(&self, request: &Request) -> Result<bool, Error> {
+        let (namespace, name) = (request.namespace.clone(), request.name.clone());
+        let api: Api<DeserializeGuard<SyncExecution>> = Api::namespaced(self.client.clone(), &namespace);
+        match timeout(GET_TIMEOUT, api.get_opt(&name)).await {
+            Ok(Ok(found)) => Ok(found.is_none_or(|object| object.uid().as_deref() != Some(&request.uid.to_string()))),
+            // Not ours to see, so not ours to cancel.
+            Ok(Err(kube::Error::Api(refusal))) if refusal.is_forbidden() => Ok(false),
+            Ok(Err(source)) => Err(Error::Get { namespace, name, source }),
+            Err(_) => Err(Error::Silent { namespace, name }),
+        }
+    }
+
+    async fn cancel(&self, uids: &[Uuid]) -> Result<(), Error> {
+        if uids.is_empty() || !self.leadership.holds() {
+            return Ok(());
+        }
+        for id in self.store.cancel_deleted(uids).await? {
+            info!(execution.id = id, "object deleted before its message was published: execution cancelled");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Writing status: fenced by uid, only when it differs, small changes gathered for a moment, the end at once.
+//! Nothing else in the program writes a SyncExecution.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation, jsonptr::PointerBuf};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use thiserror::Error;
+use tokio::{sync::Semaphore, time::timeout};
+use tracing::{debug, info};
+
+use super::leader::Leadership;
+use crate::{
+    crd::{SyncExecution, SyncExecutionStatus},
+    domain::Phase,
+    metrics::{Metrics, Outcome},
+};
+
+/// Deadline of one write: less than the third of a lease that leadership is not trusted for.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a write may take to come back by the watch; if it has not by then, somebody changed the status since.
+const WATCH_LAG: Duration = Duration::from_secs(30);
+/// Writes under way at a time.
+const IN_FLIGHT: usize = 32;
+
+/// A write that did not happen.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The API server refused it, or could not be reached.
+    #[error("status write: {0}")]
+    Failed(#[source] kube::Error),
+    /// No answer within the deadline.
+    #[error("status write: no answer within {} s", WRITE_TIMEOUT.as_secs())]
+    Silent,
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Mirrored {
+    /// The object shows it already.
+    Unchanged,
+    /// Written now.
+    Written,
+    /// To be written after this wait, together with what comes until then.
+    Later(Duration),
+    /// The object is gone, or is another one of the same name, or the writer is outdated: nothing to do.
+    Dropped,
+}
+
+/// What is remembered of an object until its watch event shows it.
+#[derive(Default)]
+struct Memory {
+    /// When a small change was first seen that is not written yet.
+    changed: Option<Instant>,
+    /// What was written last, and when.
+    written: Option<(SyncExecutionStatus, Instant)>,
+}
+
+/// The writer. One per process.
+pub struct Mirror {
+    client: Client,
+    leadership: Leadership,
+    gather: Duration,
+    permits: Semaphore,
+    memory: Mutex<HashMap<String, Memory>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Mirror {
+    /// A mirror that gathers small changes for `gather`.
+    #[must_use]
+    pub fn new(client: Client, leadership: Leadership, gather: Duration, metrics: Arc<Metrics>) -> Self {
+        Self { client, leadership, gather, permits: Semaphore::new(IN_FLIGHT), memory: Mutex::default(), metrics }
+    }
+
+    /// Makes `object` show `status`.
+    ///
+    /// # Errors
+    /// [`Error`]; try again later.
+    pub async fn show(&self, object: &SyncExecution, status: &SyncExecutionStatus) -> Result<Mirrored, Error> {
+        let uid = object.uid().unwrap_or_default();
+        if object.status.as_ref() == Some(status) {
+            self.forget(&uid);
+            return Ok(Mirrored::Unchanged);
+        }
+        if let Some(wait) = self.wait(&uid, status) {
+            return Ok(wait);
+        }
+        let Ok(_permit) = self.permits.acquire().await else { return Ok(Mirrored::Dropped) };
+        if !self.leadership.holds() {
+            return Ok(Mirrored::Dropped);
+        }
+        let mirrored = self.write(object, &uid, status).await?;
+        if mirrored == Mirrored::Written {
+            self.remember(&uid, |memory| *memory = Memory { changed: None, written: Some((status.clone(), Instant::now())) });
+            log(object, status);
+        }
+        Ok(mirrored)
+    }
+
+    /// Drops what is remembered of an object.
+    pub fn forget(&self, uid: &str) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
+        change(self.memory.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default())
+    }
+
+    /// Why not to write now: it is written already and the watch lags behind, or there may be more to write in a moment.
+    fn wait(&self, uid: &str, status: &SyncExecutionStatus) -> Option<Mirrored> {
+        self.remember(uid, |memory| {
+            if memory.written.as_ref().is_some_and(|(written, at)| written == status && at.elapsed() < WATCH_LAG) {
+                return Some(Mirrored::Unchanged);
+            }
+            let ended = status.phase.is_some_and(|phase| phase >= Phase::Succeeded);
+            let since = memory.changed.get_or_insert_with(Instant::now).elapsed();
+            (!ended && since < self.gather).then(|| Mirrored::Later(self.gather.saturating_sub(since)))
+        })
+    }
+
+    async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus) -> Result<Mirrored, Error> {
+        let api: Api<SyncExecution> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
+        // The test is what makes this a fenced write: a namesake created since has another uid, and the server refuses (422).
+        let patch = JsonPatch(vec![
+            PatchOperation::Test(TestOperation { path: pointer(&["metadata", "uid"]), value: uid.into() }),
+            PatchOperation::Add(AddOperation {
+                path: pointer(&["status"]),
+                value: serde_json::to_value(status).unwrap_or_default(),
+            }),
+        ]);
+        let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(patch));
+        match timeout(WRITE_TIMEOUT, api.patch_status(&name, &params, &patch)).await {
+            Ok(Ok(_)) => {
+                self.count("written");
+                Ok(Mirrored::Written)
+            }
+            Ok(Err(kube::Error::Api(refusal))) if refusal.is_not_found() => {
+                self.count("gone");
+                self.forget(uid);
+                Ok(Mirrored::Dropped)
+            }
+            Ok(Err(kube::Error::Api(refusal))) if refusal.is_invalid() => {
+                self.count("refused");
+                self.forget(uid);
+                debug!(object.name = name, refusal = %refusal, "status write refused: the object was replaced, or shows a newer revision");
+                Ok(Mirrored::Dropped)
+            }
+            Ok(Err(error)) => {
+                self.count("error");
+                Err(Error::Failed(error))
+            }
+            Err(_) => {
+                self.count("error");
+                Err(Error::Silent)
+            }
+        }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.metrics.status_writes.get_or_create(&Outcome { outcome }).inc();
+    }
+}
+
+fn pointer(tokens: &[&str]) -> PointerBuf {
+    PointerBuf::from_tokens(tokens.iter().copied())
+}
+
+fn log(object: &SyncExecution, status: &SyncExecutionStatus) {
+    let before = object.status.as_ref().and_then(|status| status.phase);
+    let (Some(phase), true) = (status.phase, before != status.phase) else { return };
+    info!(
+        execution.id = status.execution_id.as_deref(),
+        object.namespace = object.namespace(),
+        object.name = object.name_any(),
+        object.uid = object.uid(),
+        phase = phase.as_str(),
+        records = status.records_processed,
+        error = status.error.as_deref(),
+        "phase changed"
+    );
+}

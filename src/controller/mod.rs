@@ -1,0 +1,231 @@
+//! The Kubernetes door: wires watch, triggers and tasks together. While it leads: reconcile, relay, deletions, housekeeping.
+//! Always: the election, and taking reports (the database settles those, whoever takes them).
+
+mod deletions;
+pub mod events;
+mod housekeeping;
+pub mod leader;
+mod mirror;
+mod reconcile;
+pub mod status;
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use chrono_tz::Tz;
+use futures::{StreamExt, TryStreamExt, channel::mpsc};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::DeserializeGuard,
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::{self, Config},
+        reflector::{self, ObjectRef},
+        watcher,
+    },
+};
+use tokio::sync::{Notify, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, error, warn};
+
+use self::{
+    deletions::{Deletions, Seen},
+    events::{EventLevel, Events},
+    housekeeping::Housekeeping,
+    leader::{Elector, LeaseConfig, Leadership},
+    mirror::Mirror,
+    reconcile::Context,
+};
+use crate::{
+    broker::{Broker, intake::Intake},
+    crd::SyncExecution,
+    health::{Dependency, Health},
+    metrics::Metrics,
+    relay::Relay,
+    store::{Store, batch::Batcher, listen::Change},
+};
+
+/// Reconciles under way at a time: enough to fill a batch while the one before is on its way.
+const CONCURRENCY: u16 = 512;
+/// Seconds after which a watch is begun anew: a silent one is noticed then.
+const WATCH_SECONDS: u32 = 120;
+
+type Guarded = DeserializeGuard<SyncExecution>;
+
+/// All that the controller is made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// The API server.
+    pub client: Client,
+    /// The API server, by connections of their own: renewing the lease must not wait behind status writes.
+    pub lease_client: Client,
+    /// The record.
+    pub store: Store,
+    /// RabbitMQ.
+    pub broker: Broker,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// What is missing.
+    pub health: Arc<Health>,
+}
+
+/// How it behaves.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Only this namespace; all without.
+    pub namespace: Option<String>,
+    /// The lease.
+    pub lease: LeaseConfig,
+    /// The worker's zone.
+    pub zone: Tz,
+    /// How long small status changes are gathered.
+    pub gather: Duration,
+    /// Which events are written.
+    pub events: EventLevel,
+}
+
+/// Runs until `stop`, then drains: nothing new is begun, what is under way ends, the lease is released.
+pub async fn run(parts: Parts, settings: Settings, stop: CancellationToken) {
+    let elector = Elector::new(parts.lease_client.clone(), settings.lease.clone(), Arc::clone(&parts.metrics), Arc::clone(&parts.health));
+    let leadership = elector.leadership();
+    let intake = Intake {
+        broker: parts.broker.clone(),
+        store: parts.store.clone(),
+        zone: settings.zone,
+        metrics: Arc::clone(&parts.metrics),
+        health: Arc::clone(&parts.health),
+    };
+    tokio::join!(
+        intake.run(stop.clone()),
+        elector.run(&stop, |term| lead(parts.clone(), settings.clone(), leadership.clone(), term)),
+    );
+}
+
+/// One term of leadership.
+async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: CancellationToken) {
+    let Parts { client, lease_client: _, store, broker, metrics, health } = parts;
+    let tasks = TaskTracker::new();
+    let recorded = Arc::new(Notify::new());
+    let context = Arc::new(Context {
+        client: client.clone(),
+        store: store.clone(),
+        batcher: Batcher::start(store.clone(), Arc::clone(&recorded), Arc::clone(&metrics)),
+        mirror: Mirror::new(client.clone(), leadership.clone(), settings.gather, Arc::clone(&metrics)),
+        events: Events::new(client.clone(), settings.lease.identity.clone(), settings.events),
+        leadership: leadership.clone(),
+        metrics: Arc::clone(&metrics),
+        now: Utc::now,
+    });
+
+    let (cache, writer) = reflector::store::<Guarded>();
+    let (seen, seen_by_deletions) = mpsc::unbounded();
+    let (changes, changed) = mpsc::channel(1024);
+    let swept = Arc::new(watch::Sender::new(false));
+
+    let deletions = Deletions { store: store.clone(), client: client.clone(), cache: cache.clone(), leadership: leadership.clone() };
+    tasks.spawn(deletions.run(seen_by_deletions, Arc::clone(&swept), term.clone()));
+    tasks.spawn(Housekeeping { store: store.clone(), leadership: leadership.clone(), metrics: Arc::clone(&metrics) }.run(term.clone()));
+    tasks.spawn({
+        let (store, term) = (store.clone(), term.clone());
+        async move { store.listen(changes, term).await }
+    });
+    tasks.spawn({
+        let relay = Relay { store, broker, zone: settings.zone, recorded, leadership, metrics };
+        let (mut swept, term) = (swept.subscribe(), term.clone());
+        async move {
+            let may_publish = tokio::select! {
+                () = term.cancelled() => false,
+                swept = swept.wait_for(|swept| *swept) => swept.is_ok(),
+            };
+            if may_publish {
+                relay.run(term).await;
+            }
+        }
+    });
+
+    let (everything, objects) = triggers(changed);
+    let api: Api<Guarded> = match &settings.namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    let watched = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS))
+        .modify(prune)
+        .reflect(writer)
+        .inspect_ok({
+            let (context, health) = (Arc::clone(&context), Arc::clone(&health));
+            move |event| {
+                health.works(Dependency::Watch);
+                tell(event, &seen, &context);
+            }
+        })
+        .inspect_err({
+            let health = Arc::clone(&health);
+            move |error| health.fails(Dependency::Watch, error)
+        })
+        .applied_objects();
+    Controller::for_stream(watched, cache)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(objects)
+        .reconcile_all_on(everything)
+        .graceful_shutdown_on(term.clone().cancelled_owned())
+        .run(reconcile::reconcile, reconcile::error_policy, context)
+        .for_each(report)
+        .await;
+    if !term.is_cancelled() {
+        // The streams above never end by themselves; if they do, a new term begins with new ones.
+        error!("the controller's streams ended; starting anew");
+        term.cancel();
+    }
+    tasks.close();
+    tasks.wait().await;
+    // A standby watches nothing, and misses nothing by that.
+    health.works(Dependency::Watch);
+}
+
+/// Splits what was heard from the record into "this object" and "all objects".
+fn triggers(changed: mpsc::Receiver<Change>) -> (impl futures::Stream<Item = ()>, impl futures::Stream<Item = ObjectRef<Guarded>>) {
+    let (mut all_sender, everything) = mpsc::channel(1);
+    let objects = changed.filter_map(move |change| {
+        std::future::ready(match change {
+            Change::Object { namespace, name } => Some(ObjectRef::new(&name).within(&namespace)),
+            Change::Anything => {
+                // Full means that a look at everything is about to begin anyway.
+                let _ = all_sender.try_send(());
+                None
+            }
+        })
+    });
+    (everything, objects)
+}
+
+/// What is never read is not kept: it is most of an object's size.
+fn prune(object: &mut Guarded) {
+    object.managed_fields_mut().clear();
+    object.meta_mut().annotations = None;
+}
+
+fn tell(event: &watcher::Event<Guarded>, seen: &mpsc::UnboundedSender<Seen>, context: &Context) {
+    let told = match event {
+        watcher::Event::Delete(object) => {
+            let Some(uid) = object.uid() else { return };
+            context.mirror.forget(&uid);
+            let Ok(uid) = uid.parse() else { return };
+            Seen::Deleted(uid)
+        }
+        watcher::Event::InitDone => Seen::Listed,
+        _ => return,
+    };
+    let _ = seen.unbounded_send(told);
+}
+
+/// The one place where errors of reconciles are logged.
+async fn report(result: Result<(ObjectRef<Guarded>, controller::Action), controller::Error<reconcile::Error, watcher::Error>>) {
+    match result {
+        Ok(_) => {}
+        Err(controller::Error::ObjectNotFound(object)) => debug!(object = %object, "object is gone"),
+        Err(controller::Error::ReconcilerFailed(error, object)) if error.is_shared() => debug!(object = %object, error = %error, "waiting"),
+        Err(controller::Error::ReconcilerFailed(error, object)) => warn!(object = %object, error = %error, "cannot bring an object up to date yet"),
+        Err(controller::Error::QueueError(error)) => warn!(error = %error, "watching SyncExecutions failed; trying again"),
+        Err(controller::Error::RunnerError(error)) => warn!(error = %error, "the controller's queue failed"),
+    }
+}

@@ -1,0 +1,20 @@
+//! sync-operator: one record in the middle (Postgres), three doors to it (Kubernetes, RabbitMQ, HTTP).
+//!
+//! - [`crd`] what users see in Kubernetes; [`domain`] what the words mean. Neither does IO.
+//! - [`store`] the Postgres door, [`broker`] the RabbitMQ door, [`controller`] the Kubernetes door, [`http`] the HTTP door.
+//! - [`relay`] turns recorded executions into messages.
+//! - [`cli`] flags and subcommands; [`telemetry`], [`metrics`], [`health`], [`shutdown`], [`backoff`] serve all.
+
+pub mod backoff;
+pub mod broker;
+pub mod cli;
+pub mod controller;
+pub mod crd;
+pub mod domain;
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod relay;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;

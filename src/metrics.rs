@@ -1,0 +1,140 @@
+//! Every metric of the program, in one place. Labels come from closed sets only: never an id, a name or a text.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// `outcome` of an operation.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Outcome {
+    /// One word of a closed set.
+    pub outcome: &'static str,
+}
+
+/// A worker's report: by which way, and what became of it.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ReportLabels {
+    /// `http` or `amqp`. Reports by SQL pass by this program.
+    pub via: &'static str,
+    /// `accepted`, `contradicts`, `unknown`, `invalid`.
+    pub outcome: &'static str,
+}
+
+/// An answered HTTP request.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct HttpLabels {
+    /// The method.
+    pub method: String,
+    /// The route's pattern, never the path.
+    pub route: String,
+    /// The status code.
+    pub code: u16,
+}
+
+/// How many executions have this status.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct StatusLabel {
+    /// The word of the column.
+    pub status: &'static str,
+}
+
+/// All metrics. Registered once; fields are written where things happen.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles by outcome: `unchanged`, `written`, `later`, `deleted`, `error`, `invalid`.
+    pub reconciles: Family<Outcome, Counter>,
+    /// Seconds per reconcile.
+    pub reconcile_seconds: Histogram,
+    /// Status writes by outcome: `written`, `gone`, `refused`, `error`.
+    pub status_writes: Family<Outcome, Counter>,
+    /// Requests per ensure batch.
+    pub ensure_batch_size: Histogram,
+    /// Messages by outcome: `confirmed`, `BrokerUnavailable`, `Unroutable`, `Rejected`.
+    pub publishes: Family<Outcome, Counter>,
+    /// Seconds from recording to confirm.
+    pub publish_delay_seconds: Histogram,
+    /// Executions that wait to be published.
+    pub unpublished: Gauge,
+    /// Age of the oldest of them, in seconds.
+    pub unpublished_oldest_seconds: Gauge<f64, AtomicU64>,
+    /// Executions ended by the deadline.
+    pub deadlines_exceeded: Counter,
+    /// Reports of workers.
+    pub reports: Family<ReportLabels, Counter>,
+    /// 1 while this replica leads.
+    pub leader: Gauge,
+    /// All executions by status, from the record's counters.
+    pub executions: Family<StatusLabel, Gauge>,
+    /// HTTP requests.
+    pub http_requests: Family<HttpLabels, Counter>,
+    /// Seconds per HTTP request.
+    pub http_seconds: Histogram,
+}
+
+/// Buckets for what takes milliseconds to seconds.
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("sync_operator");
+        let metrics = Self {
+            reconciles: Family::default(),
+            reconcile_seconds: Histogram::new(SECONDS),
+            status_writes: Family::default(),
+            ensure_batch_size: Histogram::new([1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0]),
+            publishes: Family::default(),
+            publish_delay_seconds: Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0]),
+            unpublished: Gauge::default(),
+            unpublished_oldest_seconds: Gauge::default(),
+            deadlines_exceeded: Counter::default(),
+            reports: Family::default(),
+            leader: Gauge::default(),
+            executions: Family::default(),
+            http_requests: Family::default(),
+            http_seconds: Histogram::new(SECONDS),
+            registry: Registry::default(),
+        };
+        registry.register("reconciles", "Reconciles by outcome", metrics.reconciles.clone());
+        registry.register_with_unit("reconcile", "Time per reconcile", Unit::Seconds, metrics.reconcile_seconds.clone());
+        registry.register("status_writes", "Status writes to the API server by outcome", metrics.status_writes.clone());
+        registry.register("ensure_batch_size", "Requests recorded or looked up by one statement", metrics.ensure_batch_size.clone());
+        registry.register("publishes", "Messages by outcome", metrics.publishes.clone());
+        registry.register_with_unit(
+            "publish_delay",
+            "Time from recording to the broker's confirm",
+            Unit::Seconds,
+            metrics.publish_delay_seconds.clone(),
+        );
+        registry.register("unpublished_executions", "Executions that wait to be published", metrics.unpublished.clone());
+        registry.register_with_unit(
+            "unpublished_oldest",
+            "Age of the oldest execution that waits to be published",
+            Unit::Seconds,
+            metrics.unpublished_oldest_seconds.clone(),
+        );
+        registry.register("deadlines_exceeded", "Executions ended by activeDeadlineSeconds", metrics.deadlines_exceeded.clone());
+        registry.register("reports", "Reports of workers by way and outcome", metrics.reports.clone());
+        registry.register("leader", "1 while this replica leads", metrics.leader.clone());
+        registry.register("executions", "All executions by status, from the record", metrics.executions.clone());
+        registry.register("http_requests", "HTTP requests by method, route and code", metrics.http_requests.clone());
+        registry.register_with_unit("http_request", "Time per HTTP request", Unit::Seconds, metrics.http_seconds.clone());
+        Self { registry, ..metrics }
+    }
+}
+
+impl Metrics {
+    /// The OpenMetrics text.
+    ///
+    /// # Errors
+    /// When encoding fails, which only happens when a metric is registered wrongly.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,222 @@
+//! The relay: claim → publish → mark. It alone turns a recorded execution into a message. It never decides what a message
+//! says (`domain::message`) nor speaks AMQP (`broker`).
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::Utc;
+use chrono_tz::Tz;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    backoff::{Backoff, jittered},
+    broker::{
+        Broker,
+        publisher::{Fate, Publisher},
+    },
+    controller::leader::Leadership,
+    domain::{
+        execution::{FinishReason, PublishProblem},
+        message::{Delivery, Message},
+    },
+    metrics::{Metrics, Outcome},
+    store::{self, Store},
+};
+
+/// Messages in flight: confirms come no faster with more.
+const BATCH: i64 = 200;
+/// How often to look for work that nobody announced.
+const POLL: Duration = Duration::from_secs(2);
+/// How many waiting executions are told of an outage by one statement.
+const NOTE_BATCH: i64 = 500;
+/// How long a confirmed batch is tried to be marked during shutdown; after that it is published again, with the same ids.
+const MARK_AT_SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Publishes what is recorded and not published.
+pub struct Relay {
+    /// The record.
+    pub store: Store,
+    /// Where messages go.
+    pub broker: Broker,
+    /// The worker's zone.
+    pub zone: Tz,
+    /// Told when something was recorded.
+    pub recorded: Arc<Notify>,
+    /// Asked before every publish.
+    pub leadership: Leadership,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What a pass came to.
+enum Pass {
+    /// There may be more: go on at once.
+    More,
+    /// Nothing to do.
+    Idle,
+    /// The broker or the database is in trouble: wait longer each time.
+    Trouble,
+}
+
+impl Relay {
+    /// Runs until `stop`; what is claimed then is still published and marked.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+        let mut publisher = None;
+        while !stop.is_cancelled() {
+            let pass = self.pass(&mut publisher, &stop).await;
+            if !matches!(pass, Pass::Trouble) {
+                backoff.reset();
+            }
+            let wait = match pass {
+                Pass::More => continue,
+                Pass::Idle => jittered(POLL),
+                Pass::Trouble => backoff.next_wait(),
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.recorded.notified(), if matches!(pass, Pass::Idle) => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        if let Some(publisher) = publisher {
+            publisher.close().await;
+        }
+    }
+
+    async fn pass(&self, publisher: &mut Option<Publisher>, stop: &CancellationToken) -> Pass {
+        if publisher.as_ref().is_none_or(|publisher| !publisher.is_open()) {
+            *publisher = match Publisher::connect(&self.broker).await {
+                Ok(connected) => {
+                    info!(queue = self.broker.queue, "connected to the broker");
+                    Some(connected)
+                }
+                Err(error) => {
+                    warn!(error = %error, "the broker is not available; executions wait");
+                    self.note_outage(&error.to_string()).await;
+                    return Pass::Trouble;
+                }
+            };
+        }
+        let Some(connected) = publisher.as_ref() else { return Pass::Trouble };
+        if !self.leadership.holds() {
+            return Pass::Idle;
+        }
+        let claimed = match self.store.claim(BATCH).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                warn!(error = %error, "cannot look for executions to publish");
+                return Pass::Trouble;
+            }
+        };
+        if claimed.is_empty() {
+            return Pass::Idle;
+        }
+        let full = i64::try_from(claimed.len()).is_ok_and(|claimed| claimed == BATCH);
+        let batch = self.compose(claimed).await;
+        // Leadership may have passed while the database was slow; the claims expire by themselves then.
+        if !self.leadership.holds() {
+            return Pass::Idle;
+        }
+        let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
+        let fates = connected.publish(&messages).await;
+        let mut published = Vec::with_capacity(batch.len());
+        let mut failed: Vec<(i64, PublishProblem, String)> = Vec::new();
+        for (delivery, message) in &batch {
+            match fates.get(&message.message_id) {
+                Some(Fate::Confirmed) => published.push(delivery),
+                Some(Fate::NotPublished(problem, text)) => failed.push((delivery.id, *problem, text.clone())),
+                None => {}
+            }
+        }
+        self.mark(&published, stop).await;
+        if failed.is_empty() {
+            return if full { Pass::More } else { Pass::Idle };
+        }
+        self.release(failed).await;
+        // Whatever went wrong, a new connection looks at the queue anew and declares it if it is gone.
+        *publisher = None;
+        Pass::Trouble
+    }
+
+    /// The messages of what was claimed; what cannot be told to the worker ends as failed.
+    async fn compose(&self, claimed: Vec<Delivery>) -> Vec<(Delivery, Message)> {
+        let mut batch = Vec::with_capacity(claimed.len());
+        for delivery in claimed {
+            match delivery.message(self.zone) {
+                Ok(message) => batch.push((delivery, message)),
+                Err(error) => {
+                    let ended = self.store.fail(delivery.id, FinishReason::AmbiguousLocalTime, &error.to_string()).await;
+                    match ended {
+                        Ok(()) => warn!(execution.id = delivery.id, error = %error, "execution failed: its window cannot be told to the worker"),
+                        Err(store) => warn!(execution.id = delivery.id, error = %store, "cannot end an execution yet"),
+                    }
+                }
+            }
+        }
+        batch
+    }
+
+    /// Marks confirmed executions. Their messages are out, so this is tried until it works: giving up means a second copy.
+    async fn mark(&self, published: &[&Delivery], stop: &CancellationToken) {
+        if published.is_empty() {
+            return;
+        }
+        let ids: Vec<i64> = published.iter().map(|delivery| delivery.id).collect();
+        let now = Utc::now();
+        for delivery in published {
+            let delay = (now - delivery.created_at).to_std().unwrap_or_default();
+            self.metrics.publish_delay_seconds.observe(delay.as_secs_f64());
+            self.count("confirmed");
+            info!(execution.id = delivery.id, message.id = delivery.message_id(), "execution published");
+        }
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+        let mut give_up = None;
+        while let Err(error) = self.store.mark_published(&ids).await {
+            warn!(error = %error, executions = ids.len(), "cannot mark executions as published yet");
+            if stop.is_cancelled() {
+                let deadline = *give_up.get_or_insert(tokio::time::Instant::now() + MARK_AT_SHUTDOWN);
+                if tokio::time::Instant::now() >= deadline {
+                    warn!(executions = ids.len(), "shut down before confirmed executions could be marked: they will be published again, with the same message ids");
+                    return;
+                }
+            }
+            backoff.wait().await;
+        }
+    }
+
+    async fn release(&self, failed: Vec<(i64, PublishProblem, String)>) {
+        for problem in [PublishProblem::BrokerUnavailable, PublishProblem::Unroutable, PublishProblem::Rejected] {
+            let (ids, texts): (Vec<i64>, Vec<&str>) =
+                failed.iter().filter(|(_, kind, _)| *kind == problem).map(|(id, _, text)| (*id, text.as_str())).unzip();
+            let Some(text) = texts.first() else { continue };
+            warn!(executions = ids.len(), problem = problem.as_str(), error = text, "executions could not be published; they will be tried again");
+            for _ in &ids {
+                self.count(problem.as_str());
+            }
+            if let Err(error) = self.store.release(&ids, problem, text).await {
+                // The claims expire by themselves.
+                warn!(error = %error, "cannot note why executions were not published");
+            }
+        }
+    }
+
+    async fn note_outage(&self, text: &str) {
+        loop {
+            match self.store.note_broker_unavailable(text, NOTE_BATCH).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => return log_store(&error),
+            }
+        }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.metrics.publishes.get_or_create(&Outcome { outcome }).inc();
+    }
+}
+
+fn log_store(error: &store::Error) {
+    warn!(error = %error, "cannot note that the broker is away");
+}

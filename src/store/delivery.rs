@@ -1,0 +1,154 @@
+//! What the relay needs of the record: claim what is not published, mark what is, note why something is not.
+
+use super::{Error, Store};
+use crate::domain::{
+    Mode, Window,
+    execution::{FinishReason, PublishProblem},
+    message::Delivery,
+    report::storable,
+};
+
+/// How long a claim holds if its relay dies: longer than publishing a batch and awaiting its confirms can take.
+pub const CLAIM_SECONDS: f64 = 30.0;
+
+/// Longest problem text that is kept, in characters.
+const MESSAGE_MAX: usize = 512;
+
+impl Store {
+    /// Claims up to `limit` unpublished executions, oldest first, for [`CLAIM_SECONDS`]. Two relays never get the same one.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn claim(&self, limit: i64) -> Result<Vec<Delivery>, Error> {
+        let rows = self
+            .call(
+                "claim executions",
+                sqlx::query!(
+                    r#"UPDATE sync_executions SET claimed_until = now() + make_interval(secs => $2)
+                       WHERE id IN (
+                           SELECT id FROM sync_executions
+                           WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL
+                             AND deleted_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
+                           ORDER BY id LIMIT $1
+                           FOR UPDATE SKIP LOCKED)
+                       RETURNING id, request_uid AS "request_uid!", attempt, mode, window_start, window_end, created_at"#,
+                    limit,
+                    CLAIM_SECONDS,
+                )
+                .fetch_all(&self.pool),
+            )
+            .await?;
+        let mut deliveries = rows
+            .into_iter()
+            .map(|row| {
+                let mode = Mode::parse(&row.mode).ok_or(Error::UnknownWord { id: row.id, column: "mode", value: row.mode })?;
+                Ok(Delivery {
+                    id: row.id,
+                    request_uid: row.request_uid,
+                    attempt: row.attempt,
+                    mode,
+                    window: row.window_start.zip(row.window_end).and_then(|(start, end)| Window::new(start, end).ok()),
+                    created_at: row.created_at,
+                })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        // RETURNING has no order; the queue shall have the order of the requests.
+        deliveries.sort_unstable_by_key(|delivery| delivery.id);
+        Ok(deliveries)
+    }
+
+    /// Marks executions as published: the broker confirmed their messages. Marking twice is harmless.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn mark_published(&self, ids: &[i64]) -> Result<(), Error> {
+        self.call(
+            "mark executions as published",
+            sqlx::query!(
+                "UPDATE sync_executions
+                 SET published_at = now(), claimed_until = NULL,
+                     publish_problem = NULL, publish_message = NULL, publish_failed_at = NULL
+                 WHERE id = ANY($1) AND published_at IS NULL",
+                ids
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Gives up the claim on executions that were not published, and notes why. One whose SyncExecution was deleted
+    /// meanwhile ends as cancelled. The time of the note stays while the problem stays the same.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn release(&self, ids: &[i64], problem: PublishProblem, message: &str) -> Result<(), Error> {
+        self.call(
+            "note a publish problem",
+            sqlx::query!(
+                "UPDATE sync_executions
+                 SET claimed_until = NULL,
+                     publish_failed_at = CASE WHEN publish_problem = $2 THEN publish_failed_at ELSE now() END,
+                     publish_message = CASE WHEN publish_problem = $2 THEN publish_message ELSE $3 END,
+                     publish_problem = $2,
+                     status = CASE WHEN deleted_at IS NULL THEN status ELSE 'cancelled' END,
+                     finish_reason = CASE WHEN deleted_at IS NULL THEN finish_reason ELSE $4 END
+                 WHERE id = ANY($1) AND published_at IS NULL AND status = 'running' AND claimed_until IS NOT NULL",
+                ids,
+                problem.as_str(),
+                storable(message, MESSAGE_MAX),
+                FinishReason::ObjectDeleted.as_str(),
+            )
+            .execute(&self.pool),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Notes on up to `limit` unpublished, unclaimed executions that the broker is away, oldest first; those that say so
+    /// already are skipped. Answers how many were told.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn note_broker_unavailable(&self, message: &str, limit: i64) -> Result<u64, Error> {
+        let done = self
+            .call(
+                "note that the broker is away",
+                sqlx::query!(
+                    "UPDATE sync_executions SET publish_problem = $1, publish_message = $2, publish_failed_at = now()
+                     WHERE id IN (
+                         SELECT id FROM sync_executions
+                         WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL
+                           AND publish_problem IS DISTINCT FROM $1 AND (claimed_until IS NULL OR claimed_until < now())
+                         ORDER BY id LIMIT $3
+                         FOR UPDATE SKIP LOCKED)",
+                    PublishProblem::BrokerUnavailable.as_str(),
+                    storable(message, MESSAGE_MAX),
+                    limit,
+                )
+                .execute(&self.pool),
+            )
+            .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// How many executions wait to be published, and for how many seconds the oldest has.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn unpublished(&self) -> Result<(i64, f64), Error> {
+        let row = self
+            .call(
+                "count unpublished executions",
+                sqlx::query!(
+                    r#"SELECT count(*) AS "waiting!",
+                              COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8 AS "oldest!"
+                       FROM sync_executions
+                       WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL"#
+                )
+                .fetch_one(&self.pool),
+            )
+            .await?;
+        Ok((row.waiting, row.oldest))
+    }
+}

@@ -1,0 +1,91 @@
+//! The Postgres door: every statement of this program is in this folder. One statement per call, never a transaction held
+//! open, every call with a deadline. What a row means is decided in `domain`; what must hold for every writer, in `migrations/`.
+
+pub mod batch;
+mod delivery;
+mod ensure;
+mod error;
+mod history;
+mod lifecycle;
+pub mod listen;
+pub mod migrate;
+mod report;
+mod row;
+
+use std::{str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+pub use delivery::CLAIM_SECONDS;
+pub use ensure::NewExecution;
+pub use error::Error;
+pub use history::{Counts, Filter, Page, Position, Totals};
+pub use report::{Opened, Reported};
+
+/// How long a call waits for a connection of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the server works on a statement.
+const STATEMENT_TIMEOUT: &str = "10s";
+/// How long this side waits for a statement, in case the server is silent; more than both of the above.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The record of all executions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: PgPool,
+    /// `host:port/database`, for messages; no secret in it.
+    address: String,
+}
+
+impl Store {
+    /// A store for the database at `url`. Connects when first used, so it can be made while the database is down.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, without the URL.
+    pub fn new(url: &SecretString, max_connections: u32) -> Result<Self, sqlx::Error> {
+        let options = connect_options(url)?.options([
+            ("statement_timeout", STATEMENT_TIMEOUT),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "10s"),
+            // Filters that are not given fold away only when a statement is planned with its values.
+            ("plan_cache_mode", "force_custom_plan"),
+        ]);
+        let address = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+        let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options);
+        Ok(Self { pool, address })
+    }
+
+    /// Runs one statement under the deadline, naming the operation in whatever goes wrong.
+    async fn call<T>(&self, operation: &'static str, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
+        match tokio::time::timeout(CALL_TIMEOUT, statement).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) => Err(Error::Failed { operation, address: self.address.clone(), source }),
+            Err(_) => Err(Error::Silent { operation, address: self.address.clone(), seconds: CALL_TIMEOUT.as_secs() }),
+        }
+    }
+
+    /// Whether the database answers and its schema is the one this release needs.
+    ///
+    /// # Errors
+    /// [`Error`], saying what is missing.
+    pub async fn ready(&self) -> Result<(), Error> {
+        let found = self
+            .call("ready", sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(&self.pool))
+            .await?;
+        let needed = migrate::newest();
+        if found.unwrap_or_default() < needed {
+            return Err(Error::SchemaBehind { found: found.unwrap_or_default(), needed, address: self.address.clone() });
+        }
+        Ok(())
+    }
+
+    /// Closes all connections; calls under way end first.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn connect_options(url: &SecretString) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url.expose_secret())?.application_name("sync-operator"))
+}

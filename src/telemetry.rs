@@ -1,0 +1,28 @@
+//! Logs: one line per event on standard error, as text or JSON.
+
+use clap::ValueEnum;
+use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object per line.
+    Json,
+}
+
+/// Turns logging on. `level` is a level or a filter like `info,sync_operator=debug`.
+///
+/// # Errors
+/// What is wrong with the filter.
+pub fn start(level: &str, format: LogFormat) -> Result<(), String> {
+    // lapin logs every failed connect that we log ourselves, with what we know about it.
+    let filter = EnvFilter::try_new(format!("{level},lapin=off,amq_protocol=off,async_rs=off")).map_err(|error| error.to_string())?;
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_ansi(false).finish().try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
+    }
+    .map_err(|error| error.to_string())
+}
