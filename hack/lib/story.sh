@@ -2,7 +2,9 @@
 # The chapters of hack/demo: each shows its commands before it runs them and checks what they brought about.
 # shellcheck disable=SC2016 # commands are shown with the names of variables, and run by eval
 
-heading() { printf '\n\033[1m── %s\033[0m\n' "$*"; }
+heading() {
+  if [[ -t 1 ]]; then printf '\n\033[1m── %s\033[0m\n' "$*"; else printf '\n── %s\n' "$*"; fi
+}
 
 tell() { printf '%s\n' "$*"; }
 
@@ -14,7 +16,7 @@ run() { # COMMAND
 
 expect() { # WHAT ACTUAL EXPECTED
   [[ $2 == "$3" ]] || die "NOT AS IT MUST BE: $1 is \"$2\", must be \"$3\""
-  checked "$1 is $3"
+  checked "$1 is ${3:-empty}"
 }
 
 expect_more_than() { # WHAT ACTUAL LEAST
@@ -127,9 +129,18 @@ by_rest() {
     "$(rest /sync/dashboard | jq -r .total_executions)" "$(sql 'SELECT count(*) FROM sync_executions')"
 }
 
+find_forced() { # EXECUTION-ID
+  local found
+  found=$(kubectl get syncexecutions -A -o json | jq -r --arg id "$1" \
+    '.items[] | select((.status.executionID | tostring) == $id) | .metadata.namespace + " " + .metadata.name')
+  [[ -n $found ]] || return 1
+  FORCED_NAMESPACE=${found% *}
+  FORCED=syncexecution/${found#* }
+}
+
 by_force() {
   heading "5. An update asked for by REST: it becomes an object like the others"
-  local answer id row object
+  local answer id row
   "$HACK/dev" worker http
   printf '\n$ %s\n' 'curl -s -u "$ADMIN_USERNAME:$ADMIN_PASSWORD" "$SYNC_API_URL/sync/force" --json '"'"'{"mode":"update"}'"'"' | jq'
   answer=$(curl_local --max-time 30 --show-error -u "$ADMIN_USERNAME:$ADMIN_PASSWORD" "$SYNC_API_URL/sync/force" \
@@ -137,10 +148,7 @@ by_force() {
   jq . <<<"$answer"
   expect "success" "$(jq -r .success <<<"$answer")" true
   id=$(jq -r .request_id <<<"$answer")
-  object=$(kubectl get syncexecutions -A -o json | jq -c --arg id "$id" '.items[] | select((.status.executionID | tostring) == $id)')
-  [[ -n $object ]] || die "NOT AS IT MUST BE: no SyncExecution shows the execution id $id"
-  FORCED=syncexecution/$(jq -r .metadata.name <<<"$object")
-  FORCED_NAMESPACE=$(jq -r .metadata.namespace <<<"$object")
+  wait_until 30 find_forced "$id" || die "NOT AS IT MUST BE: no SyncExecution shows the execution id $id"
   run "kubectl wait -n $FORCED_NAMESPACE $FORCED --for=condition=Finished --timeout=120s"
   run 'curl -s -u "$ADMIN_USERNAME:$ADMIN_PASSWORD" "$SYNC_API_URL/sync/executions/'"$id"'" | jq'
   row=$(rest "/sync/executions/$id")

@@ -1,0 +1,165 @@
+//! One test's namespace, database and vhost on the shared servers.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Config,
+    api::{ObjectMeta, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+
+use super::{
+    program::{Program, Settings},
+    stack::{Stack, TEMPLATE, stack, with_database},
+    worker::Worker,
+};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// One test's own place.
+pub struct World {
+    /// Kubernetes namespace; also names the database and the vhost.
+    pub name: String,
+    /// Cluster administrator.
+    pub client: Client,
+    /// The cluster, for programs and kubectl.
+    pub kubeconfig: PathBuf,
+    /// The test's database, as superuser.
+    pub database_url: String,
+    /// The same, connected.
+    pub database: PgPool,
+    /// The test's vhost, as administrator.
+    pub rabbitmq_url: String,
+    /// RabbitMQ's management API.
+    pub management_url: String,
+    /// `PATH` with our kubectl first.
+    pub path: String,
+}
+
+impl World {
+    /// A world with the migrated schema.
+    pub async fn new(test: &str) -> Self {
+        Self::on(stack(), test, Some(TEMPLATE)).await
+    }
+
+    /// A world whose database is empty.
+    pub async fn with_empty_database(test: &str) -> Self {
+        Self::on(stack(), test, None).await
+    }
+
+    async fn on(stack: &Stack, test: &str, template: Option<&str>) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let name = format!("{test}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let client = client(&stack.kubeconfig).await;
+        create_namespace(&client, &name).await;
+
+        let mut admin = PgConnection::connect(&stack.database_url).await.unwrap();
+        let from = template.map(|template| format!("TEMPLATE {template}")).unwrap_or_default();
+        sqlx::query(AssertSqlSafe(format!("CREATE DATABASE \"{name}\" {from}"))).execute(&mut admin).await.unwrap();
+        let database_url = with_database(&stack.database_url, &name);
+        let database = PgPoolOptions::new().max_connections(5).connect(&database_url).await.unwrap();
+
+        let world = Self {
+            rabbitmq_url: with_database(&stack.rabbitmq_url, &name),
+            name,
+            client,
+            kubeconfig: stack.kubeconfig.clone(),
+            database_url,
+            database,
+            management_url: stack.management_url.clone(),
+            path: stack.path.clone(),
+        };
+        let user = url::Url::parse(&world.rabbitmq_url).unwrap().username().to_owned();
+        world.manage(reqwest::Method::PUT, &format!("vhosts/{}", world.name), None).await;
+        let all = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
+        world.manage(reqwest::Method::PUT, &format!("permissions/{}/{user}", world.name), Some(all)).await;
+        world
+    }
+
+    /// Calls RabbitMQ's management API; panics unless it succeeds.
+    pub async fn manage(&self, method: reqwest::Method, path: &str, body: Option<serde_json::Value>) -> String {
+        let base = url::Url::parse(&self.management_url).unwrap();
+        let request = reqwest::Client::new()
+            .request(method, format!("http://{}:{}/api/{path}", base.host_str().unwrap(), base.port().unwrap()))
+            .basic_auth(base.username(), base.password());
+        let response = match body {
+            Some(body) => request.json(&body),
+            None => request.header("content-type", "application/json"),
+        }
+        .send()
+        .await
+        .unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert!(status.is_success(), "management {path}: {status} {text}");
+        text
+    }
+
+    /// Settings of programs in this world: change what the test is about.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            log_name: self.name.clone(),
+            variables: [
+                ("DATABASE_URL", self.database_url.clone()),
+                ("RABBITMQ_URL", self.rabbitmq_url.clone()),
+                ("KUBECONFIG", self.kubeconfig.display().to_string()),
+                ("WATCH_NAMESPACE", self.name.clone()),
+                ("LEASE_NAMESPACE", self.name.clone()),
+                ("LEASE_DURATION_SECONDS", "6".to_owned()),
+                ("FORCE_NAMESPACE", self.name.clone()),
+                ("METRICS_LISTEN", "127.0.0.1:0".to_owned()),
+                ("API_LISTEN", "127.0.0.1:0".to_owned()),
+                ("ADMIN_USERNAME", "admin".to_owned()),
+                ("ADMIN_PASSWORD", "s3cret".to_owned()),
+                ("LOG_LEVEL", "info,sync_operator=debug".to_owned()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
+        }
+    }
+
+    /// A ready controller.
+    pub async fn controller(&self) -> Program {
+        let program = self.settings().start("controller");
+        program.ready().await;
+        program
+    }
+
+    /// A ready API server.
+    pub async fn api(&self) -> Program {
+        let program = self.settings().start("api");
+        program.ready().await;
+        program
+    }
+
+    /// A worker on the work queue.
+    pub async fn worker(&self) -> Worker {
+        Worker::connect(&self.rabbitmq_url).await
+    }
+
+    /// Runs one number-valued query on the test's database.
+    pub async fn number(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.database).await.unwrap()
+    }
+
+    /// Runs one statement on the test's database; how many rows it touched.
+    pub async fn sql(&self, sql: &'static str) -> u64 {
+        sqlx::query(sql).execute(&self.database).await.unwrap().rows_affected()
+    }
+}
+
+/// A client of the cluster of that kubeconfig.
+pub async fn client(kubeconfig: &std::path::Path) -> Client {
+    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig).unwrap(), &KubeConfigOptions::default()).await.unwrap();
+    Client::try_from(config).unwrap()
+}
+
+async fn create_namespace(client: &Client, name: &str) {
+    let namespace = Namespace { metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
+    Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+}
