@@ -149,7 +149,9 @@ impl Relay {
                 Err(error) => {
                     let ended = self.store.fail(delivery.id, FinishReason::AmbiguousLocalTime, &error.to_string()).await;
                     match ended {
-                        Ok(()) => warn!(execution.id = delivery.id, error = %error, "execution failed: its window cannot be told to the worker"),
+                        Ok(()) => {
+                            warn!(execution.id = delivery.id, error = %error, "execution failed: its window cannot be told to the worker")
+                        }
                         Err(store) => warn!(execution.id = delivery.id, error = %store, "cannot end an execution yet"),
                     }
                 }
@@ -178,7 +180,10 @@ impl Relay {
             if stop.is_cancelled() {
                 let deadline = *give_up.get_or_insert(tokio::time::Instant::now() + MARK_AT_SHUTDOWN);
                 if tokio::time::Instant::now() >= deadline {
-                    warn!(executions = ids.len(), "shut down before confirmed executions could be marked: they will be published again, with the same message ids");
+                    warn!(
+                        executions = ids.len(),
+                        "shut down before confirmed executions could be marked: they will be published again, with the same message ids"
+                    );
                     return;
                 }
             }
@@ -191,7 +196,12 @@ impl Relay {
             let (ids, texts): (Vec<i64>, Vec<&str>) =
                 failed.iter().filter(|(_, kind, _)| *kind == problem).map(|(id, _, text)| (*id, text.as_str())).unzip();
             let Some(text) = texts.first() else { continue };
-            warn!(executions = ids.len(), problem = problem.as_str(), error = text, "executions could not be published; they will be tried again");
+            warn!(
+                executions = ids.len(),
+                problem = problem.as_str(),
+                error = text,
+                "executions could not be published; they will be tried again"
+            );
             for _ in &ids {
                 self.count(problem.as_str());
             }

@@ -4,7 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, channel::mpsc};
-use kube::{Api, Client, ResourceExt, core::DeserializeGuard, runtime::reflector::{ObjectRef, Store as Cache}};
+use kube::{
+    Api, Client, ResourceExt,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store as Cache},
+};
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;

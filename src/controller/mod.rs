@@ -32,7 +32,7 @@ use self::{
     deletions::{Deletions, Seen},
     events::{EventLevel, Events},
     housekeeping::Housekeeping,
-    leader::{Elector, LeaseConfig, Leadership},
+    leader::{Elector, Leadership, LeaseConfig},
     mirror::Mirror,
     reconcile::Context,
 };
@@ -95,10 +95,7 @@ pub async fn run(parts: Parts, settings: Settings, stop: CancellationToken) {
         metrics: Arc::clone(&parts.metrics),
         health: Arc::clone(&parts.health),
     };
-    tokio::join!(
-        intake.run(stop.clone()),
-        elector.run(&stop, |term| lead(parts.clone(), settings.clone(), leadership.clone(), term)),
-    );
+    tokio::join!(intake.run(stop.clone()), elector.run(&stop, |term| lead(parts.clone(), settings.clone(), leadership.clone(), term)),);
 }
 
 /// One term of leadership.
@@ -224,7 +221,9 @@ async fn report(result: Result<(ObjectRef<Guarded>, controller::Action), control
         Ok(_) => {}
         Err(controller::Error::ObjectNotFound(object)) => debug!(object = %object, "object is gone"),
         Err(controller::Error::ReconcilerFailed(error, object)) if error.is_shared() => debug!(object = %object, error = %error, "waiting"),
-        Err(controller::Error::ReconcilerFailed(error, object)) => warn!(object = %object, error = %error, "cannot bring an object up to date yet"),
+        Err(controller::Error::ReconcilerFailed(error, object)) => {
+            warn!(object = %object, error = %error, "cannot bring an object up to date yet")
+        }
         Err(controller::Error::QueueError(error)) => warn!(error = %error, "watching SyncExecutions failed; trying again"),
         Err(controller::Error::RunnerError(error)) => warn!(error = %error, "the controller's queue failed"),
     }

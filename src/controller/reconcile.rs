@@ -128,7 +128,11 @@ async fn step(object: &SyncExecution, context: &Context) -> Result<(&'static str
         Ask::Lookup(uid)
     } else {
         let Some(new) = new_execution(object, request) else {
-            warn!(object.namespace = object.namespace(), object.name = object.name_any(), "object asks for no valid window: correct or delete it");
+            warn!(
+                object.namespace = object.namespace(),
+                object.name = object.name_any(),
+                "object asks for no valid window: correct or delete it"
+            );
             return Ok(("invalid", Action::await_change()));
         };
         Ask::Ensure(Box::new(new))

@@ -6,4 +6,8 @@
 mod common;
 
 mod admission;
+mod broker;
+mod crashes;
+mod objects;
+mod outages;
 mod path;

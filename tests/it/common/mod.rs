@@ -2,6 +2,7 @@
 //! the queue as the one in production does, and a [`Proxy`] to break connections with.
 
 pub mod objects;
+pub mod private;
 pub mod program;
 pub mod proxy;
 pub mod stack;
