@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
 use chrono_tz::Tz;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +14,7 @@ use crate::{
         Broker,
         publisher::{Fate, Publisher},
     },
+    clock,
     controller::leader::Leadership,
     domain::{
         execution::{FinishReason, PublishProblem},
@@ -121,16 +121,16 @@ impl Relay {
         }
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let fates = connected.publish(&messages).await;
-        let mut published = Vec::with_capacity(batch.len());
+        let mut confirmed = Vec::with_capacity(batch.len());
         let mut failed: Vec<(i64, PublishProblem, String)> = Vec::new();
         for (delivery, message) in &batch {
             match fates.get(&message.message_id) {
-                Some(Fate::Confirmed) => published.push(delivery),
+                Some(Fate::Confirmed) => confirmed.push(delivery),
                 Some(Fate::NotPublished(problem, text)) => failed.push((delivery.id, *problem, text.clone())),
                 None => {}
             }
         }
-        self.mark(&published, stop).await;
+        self.mark(&confirmed, stop).await;
         if failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }
@@ -150,7 +150,7 @@ impl Relay {
                     let ended = self.store.fail(delivery.id, FinishReason::AmbiguousLocalTime, &error.to_string()).await;
                     match ended {
                         Ok(()) => {
-                            warn!(execution.id = delivery.id, error = %error, "execution failed: its window cannot be told to the worker")
+                            warn!(execution.id = delivery.id, error = %error, "execution failed: its window cannot be told to the worker");
                         }
                         Err(store) => warn!(execution.id = delivery.id, error = %store, "cannot end an execution yet"),
                     }
@@ -166,7 +166,7 @@ impl Relay {
             return;
         }
         let ids: Vec<i64> = published.iter().map(|delivery| delivery.id).collect();
-        let now = Utc::now();
+        let now = clock::now();
         for delivery in published {
             let delay = (now - delivery.created_at).to_std().unwrap_or_default();
             self.metrics.publish_delay_seconds.observe(delay.as_secs_f64());

@@ -84,7 +84,7 @@ impl Intake {
                     Ok(()) => return,
                     Err(error) => {
                         warn!(error = %error, queue = self.broker.status_queue, "not taking reports; connecting again");
-                        self.health.fails(Dependency::Broker, error);
+                        self.health.fails(Dependency::Broker, &error);
                     }
                 },
             }

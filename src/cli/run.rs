@@ -76,7 +76,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
     };
     let stop = shutdown::on_signal().context("signal handlers")?;
     info!(version = env!("CARGO_PKG_VERSION"), identity = settings.lease.identity, listen = %listener.local_addr()?, "controller starts");
-    let (_, served) =
+    let ((), served) =
         tokio::join!(controller::run(parts, settings, stop.clone()), http::serve(listener, http::health::routes(probes), stop.clone()),);
     close(&store).await;
     served.context("serving metrics")?;

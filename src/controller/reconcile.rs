@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How often an unfinished execution is looked at without any notification.
-const RECHECK: Duration = Duration::from_secs(300);
+const RECHECK: Duration = Duration::from_mins(5);
 /// Wait after an error.
 const RETRY: Duration = Duration::from_secs(3);
 /// Deadline of a delete.

@@ -3,6 +3,8 @@
 //! Rules that the schema can state are stated by the schema; the CEL rules exist for what it cannot,
 //! and for messages that say what to do.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns repeat their keys by nature")]
+
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};

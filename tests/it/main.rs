@@ -1,7 +1,7 @@
 //! Integration tests on the real parts: etcd, kube-apiserver, PostgreSQL and RabbitMQ as `hack/stack` starts them, and the
 //! program's own binary. Each test has a namespace, a database and a vhost of its own, so all can run side by side.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -12,7 +12,7 @@ pub mod world;
 use std::{future::Future, time::Duration};
 
 /// The longest any single thing is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` gives a value, looking again and again; panics with `what` when patience ends.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {

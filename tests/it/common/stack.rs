@@ -50,7 +50,13 @@ pub fn start(directory: &Path, parts: &[&str]) {
     let status = hack(directory, "up", parts);
     assert!(status, "hack/stack up {} failed", directory.display());
     let guard = format!("tail --pid={} -f /dev/null; exec '{}' down '{}'", std::process::id(), script(), directory.display());
-    Command::new("setsid").args(["bash", "-c", &guard]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    Command::new("setsid")
+        .args(["--fork", "bash", "-c", &guard])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
 }
 
 /// Runs `hack/stack VERB directory ARGS…`; whether it succeeded.
