@@ -6,11 +6,13 @@ use std::{sync::Arc, time::Duration};
 use chrono_tz::Tz;
 use futures::StreamExt;
 use lapin::{
+    Connection, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use serde::Deserialize;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,6 +27,8 @@ use crate::{
 
 /// Reports taken at a time.
 const PREFETCH: u16 = 32;
+/// How long the broker is given to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A larger message is no report.
 const BODY_MAX: usize = 256 * 1024;
 
@@ -78,15 +82,24 @@ impl Intake {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         loop {
-            tokio::select! {
+            let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = self.consume(&stop, &mut backoff) => match ended {
-                    Ok(()) => return,
-                    Err(error) => {
-                        warn!(error = %error, queue = self.broker.status_queue, "not taking reports; connecting again");
-                        self.health.fails(Dependency::Broker, &error);
+                connected = self.connect() => match connected {
+                    Ok((connection, deliveries)) => {
+                        backoff.reset();
+                        let ended = self.consume(deliveries, &stop).await;
+                        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+                        ended
                     }
+                    Err(error) => Err(error),
                 },
+            };
+            match ended {
+                Ok(()) => return,
+                Err(error) => {
+                    warn!(error = %error, queue = self.broker.status_queue, "not taking reports; connecting again");
+                    self.health.fails(Dependency::Broker, &error);
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -95,37 +108,36 @@ impl Intake {
         }
     }
 
-    async fn consume(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), Error> {
+    async fn connect(&self) -> Result<(Connection, Consumer), Error> {
         let broker = &self.broker;
         let connection = broker.connect("reports").await?;
         let channel = broker.channel_for(&connection, &broker.status_queue).await?;
         broker.step("set the prefetch count", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
-        let mut deliveries = broker
-            .step(
-                "consume",
-                channel.basic_consume(
-                    broker.status_queue.as_str().into(),
-                    "".into(),
-                    BasicConsumeOptions::default(),
-                    FieldTable::default(),
-                ),
-            )
-            .await?;
-        backoff.reset();
+        let queue = broker.status_queue.as_str().into();
+        let consume = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        let deliveries = broker.step("consume", consume).await?;
         self.health.works(Dependency::Broker);
         info!(queue = broker.status_queue, "taking reports");
-        while let Some(delivery) = deliveries.next().await {
-            let delivery = delivery.map_err(|source| Error::Failed { operation: "consume", address: broker.address.clone(), source })?;
+        Ok((connection, deliveries))
+    }
+
+    /// Settles one report after the other; what is under way at `stop` is finished. `Ok` when stopped.
+    async fn consume(&self, mut deliveries: Consumer, stop: &CancellationToken) -> Result<(), Error> {
+        let broken = |source| Error::Failed { operation: "consume", address: self.broker.address.clone(), source };
+        loop {
+            let delivery = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                delivery = deliveries.next() => delivery,
+            };
+            let Some(delivery) = delivery else {
+                return Err(broken(lapin::ErrorKind::IOError(Arc::new(std::io::ErrorKind::ConnectionReset.into())).into()));
+            };
+            let delivery = delivery.map_err(broken)?;
             if !self.settle(&delivery, stop).await {
                 return Ok(());
             }
-            broker.step("ack a report", delivery.ack(BasicAckOptions::default())).await?;
+            self.broker.step("ack a report", delivery.ack(BasicAckOptions::default())).await?;
         }
-        Err(Error::Failed {
-            operation: "consume",
-            address: broker.address.clone(),
-            source: lapin::ErrorKind::IOError(Arc::new(std::io::ErrorKind::ConnectionReset.into())).into(),
-        })
     }
 
     /// Writes the report into the record; waits while the database is away. `false` when stopped before that.

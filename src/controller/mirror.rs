@@ -27,6 +27,8 @@ use crate::{
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a write may take to come back by the watch; if it has not by then, somebody changed the status since.
 const WATCH_LAG: Duration = Duration::from_secs(30);
+/// Wait while leadership is in doubt: the term ends, or goes on with the next renewal.
+const IN_DOUBT: Duration = Duration::from_secs(1);
 /// Writes under way at a time.
 const IN_FLIGHT: usize = 32;
 
@@ -95,7 +97,7 @@ impl Mirror {
         }
         let Ok(_permit) = self.permits.acquire().await else { return Ok(Mirrored::Dropped) };
         if !self.leadership.holds() {
-            return Ok(Mirrored::Dropped);
+            return Ok(Mirrored::Later(IN_DOUBT));
         }
         let mirrored = self.write(object, &uid, status).await?;
         if mirrored == Mirrored::Written {

@@ -180,7 +180,7 @@ async fn show(object: &SyncExecution, status: &SyncExecutionStatus, context: &Co
 
 async fn delete(object: &SyncExecution, context: &Context) -> Result<(&'static str, Action), Error> {
     if !context.leadership.holds() {
-        return Ok(("dropped", Action::await_change()));
+        return Ok(("later", Action::requeue(RETRY)));
     }
     let api: Api<SyncExecution> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let preconditions = Preconditions { uid: object.uid(), resource_version: None };

@@ -6,6 +6,7 @@
 mod common;
 
 mod admission;
+mod architecture;
 mod broker;
 mod crashes;
 mod objects;
