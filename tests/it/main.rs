@@ -6,4 +6,7 @@
 mod common;
 
 mod admission;
+mod counters;
+mod ensure;
 mod path;
+mod record;
