@@ -8,5 +8,6 @@ mod common;
 mod admission;
 mod counters;
 mod ensure;
+mod lost_record;
 mod path;
 mod record;
