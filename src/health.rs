@@ -44,7 +44,7 @@ impl Health {
     }
 
     /// It does not, and why.
-    pub fn fails(&self, dependency: Dependency, reason: impl ToString) {
+    pub fn fails(&self, dependency: Dependency, reason: &impl ToString) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(dependency, reason.to_string());
     }
 
@@ -66,7 +66,7 @@ mod tests {
         assert_eq!(health.missing(), ["broker: not connected yet"]);
         health.works(Dependency::Broker);
         assert!(health.missing().is_empty());
-        health.fails(Dependency::Kubernetes, "refused");
+        health.fails(Dependency::Kubernetes, &"refused");
         assert_eq!(health.missing(), ["kubernetes: refused"]);
     }
 }

@@ -3,11 +3,12 @@
 //! - [`crd`] what users see in Kubernetes; [`domain`] what the words mean. Neither does IO.
 //! - [`store`] the Postgres door, [`broker`] the RabbitMQ door, [`controller`] the Kubernetes door, [`http`] the HTTP door.
 //! - [`relay`] turns recorded executions into messages.
-//! - [`cli`] flags and subcommands; [`telemetry`], [`metrics`], [`health`], [`shutdown`], [`backoff`] serve all.
+//! - [`cli`] flags and subcommands; [`telemetry`], [`metrics`], [`health`], [`shutdown`], [`backoff`], [`clock`] serve all.
 
 pub mod backoff;
 pub mod broker;
 pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod crd;
 pub mod domain;

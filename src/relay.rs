@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
 use chrono_tz::Tz;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +14,7 @@ use crate::{
         Broker,
         publisher::{Fate, Publisher},
     },
+    clock,
     controller::leader::Leadership,
     domain::{
         execution::{FinishReason, PublishProblem},
@@ -121,16 +121,16 @@ impl Relay {
         }
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let fates = connected.publish(&messages).await;
-        let mut published = Vec::with_capacity(batch.len());
+        let mut confirmed = Vec::with_capacity(batch.len());
         let mut failed: Vec<(i64, PublishProblem, String)> = Vec::new();
         for (delivery, message) in &batch {
             match fates.get(&message.message_id) {
-                Some(Fate::Confirmed) => published.push(delivery),
+                Some(Fate::Confirmed) => confirmed.push(delivery),
                 Some(Fate::NotPublished(problem, text)) => failed.push((delivery.id, *problem, text.clone())),
                 None => {}
             }
         }
-        self.mark(&published, stop).await;
+        self.mark(&confirmed, stop).await;
         if failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }
@@ -149,7 +149,9 @@ impl Relay {
                 Err(error) => {
                     let ended = self.store.fail(delivery.id, FinishReason::AmbiguousLocalTime, &error.to_string()).await;
                     match ended {
-                        Ok(()) => warn!(execution.id = delivery.id, error = %error, "execution failed: its window cannot be told to the worker"),
+                        Ok(()) => {
+                            warn!(execution.id = delivery.id, error = %error, "execution failed: its window cannot be told to the worker");
+                        }
                         Err(store) => warn!(execution.id = delivery.id, error = %store, "cannot end an execution yet"),
                     }
                 }
@@ -164,7 +166,7 @@ impl Relay {
             return;
         }
         let ids: Vec<i64> = published.iter().map(|delivery| delivery.id).collect();
-        let now = Utc::now();
+        let now = clock::now();
         for delivery in published {
             let delay = (now - delivery.created_at).to_std().unwrap_or_default();
             self.metrics.publish_delay_seconds.observe(delay.as_secs_f64());
@@ -178,7 +180,10 @@ impl Relay {
             if stop.is_cancelled() {
                 let deadline = *give_up.get_or_insert(tokio::time::Instant::now() + MARK_AT_SHUTDOWN);
                 if tokio::time::Instant::now() >= deadline {
-                    warn!(executions = ids.len(), "shut down before confirmed executions could be marked: they will be published again, with the same message ids");
+                    warn!(
+                        executions = ids.len(),
+                        "shut down before confirmed executions could be marked: they will be published again, with the same message ids"
+                    );
                     return;
                 }
             }
@@ -191,7 +196,12 @@ impl Relay {
             let (ids, texts): (Vec<i64>, Vec<&str>) =
                 failed.iter().filter(|(_, kind, _)| *kind == problem).map(|(id, _, text)| (*id, text.as_str())).unzip();
             let Some(text) = texts.first() else { continue };
-            warn!(executions = ids.len(), problem = problem.as_str(), error = text, "executions could not be published; they will be tried again");
+            warn!(
+                executions = ids.len(),
+                problem = problem.as_str(),
+                error = text,
+                "executions could not be published; they will be tried again"
+            );
             for _ in &ids {
                 self.count(problem.as_str());
             }

@@ -18,7 +18,8 @@ pub enum LogFormat {
 /// What is wrong with the filter.
 pub fn start(level: &str, format: LogFormat) -> Result<(), String> {
     // lapin logs every failed connect that we log ourselves, with what we know about it.
-    let filter = EnvFilter::try_new(format!("{level},lapin=off,amq_protocol=off,async_rs=off")).map_err(|error| error.to_string())?;
+    let filter = EnvFilter::try_new(format!("{level},lapin=off,amq_protocol=off,async_rs=off,sqlx::postgres::notice=warn"))
+        .map_err(|error| error.to_string())?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).finish().try_init(),

@@ -56,11 +56,11 @@ ensure_programs() { # PROGRAM…
     die "missing on this machine: ${missing[*]}. Type: sudo apt-get install --no-install-recommends ${packages[*]}"
   fi
   say "updating the package lists (apt-get update) …"
-  apt-get update -qq </dev/null >&2 || say "apt-get update failed; going on with the lists that are there"
+  apt-get update -qq </dev/null >/dev/null || say "apt-get update failed; going on with the lists that are there"
   for program in "${missing[@]}"; do packages+=("$(package_for "$program")"); done
   say "installing Debian packages: ${packages[*]} …"
   without_services env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >&2 ||
+    apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null ||
     die "apt-get could not install ${packages[*]}; its own words are above"
   for program in "${missing[@]}"; do
     has_program "$program" || die "$program is still missing after the packages ${packages[*]} were installed"
@@ -74,10 +74,10 @@ without_services() {
     "$@"
     return
   fi
-  printf '#!/bin/sh\nexit 101\n' >"$policy"
-  chmod 755 "$policy"
-  local code=0
-  "$@" || code=$?
-  rm -f "$policy"
-  return "$code"
+  (
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    "$@"
+  )
 }

@@ -84,7 +84,7 @@ impl Intake {
                     Ok(()) => return,
                     Err(error) => {
                         warn!(error = %error, queue = self.broker.status_queue, "not taking reports; connecting again");
-                        self.health.fails(Dependency::Broker, error);
+                        self.health.fails(Dependency::Broker, &error);
                     }
                 },
             }
@@ -145,12 +145,23 @@ impl Intake {
         loop {
             match self.store.report(id, &report).await {
                 Ok(Reported::Accepted(execution)) => {
-                    info!(execution.id = id, status = execution.status.as_str(), records = execution.records_processed, via = "amqp", "report accepted");
+                    info!(
+                        execution.id = id,
+                        status = execution.status.as_str(),
+                        records = execution.records_processed,
+                        via = "amqp",
+                        "report accepted"
+                    );
                     self.count("accepted");
                     return true;
                 }
                 Ok(Reported::Contradicts(execution)) => {
-                    warn!(execution.id = id, status = execution.status.as_str(), via = "amqp", "report contradicts a finished execution: dropped");
+                    warn!(
+                        execution.id = id,
+                        status = execution.status.as_str(),
+                        via = "amqp",
+                        "report contradicts a finished execution: dropped"
+                    );
                     self.count("contradicts");
                     return true;
                 }

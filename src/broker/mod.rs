@@ -6,12 +6,7 @@ pub mod publisher;
 
 use std::time::Duration;
 
-use lapin::{
-    Channel, Connection, ConnectionProperties,
-    options::QueueDeclareOptions,
-    types::FieldTable,
-    uri::AMQPUri,
-};
+use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable, uri::AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use thiserror::Error;
 use tokio::time::timeout;

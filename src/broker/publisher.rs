@@ -133,7 +133,9 @@ fn fate(id: &str, answers: &HashMap<String, Answer>, returned: &HashSet<String>)
         Some(Answer::Nacked) => {
             problem(PublishProblem::Rejected, "the broker refused the message (basic.nack): is the queue full?".to_owned())
         }
-        Some(Answer::Lost(error)) => problem(PublishProblem::BrokerUnavailable, format!("the connection broke before the confirm: {error}")),
+        Some(Answer::Lost(error)) => {
+            problem(PublishProblem::BrokerUnavailable, format!("the connection broke before the confirm: {error}"))
+        }
         None => problem(
             PublishProblem::BrokerUnavailable,
             format!("no confirm within {} s: is the broker out of memory or disk?", CONFIRM_TIMEOUT.as_secs()),

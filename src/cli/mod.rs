@@ -207,7 +207,9 @@ const DATABASE_EXAMPLE: &str = "postgres://user:password@host:5432/sync";
 const BROKER_EXAMPLE: &str = "amqp://user:password@host:5672/%2f";
 
 fn wrong(flag: &str, variable: &str, why: impl std::fmt::Display, example: &str) -> Failure {
-    Failure::Setting(format!("--{flag} ({variable}) cannot be used: {why}; write it like {example}, with special characters percent-encoded"))
+    Failure::Setting(format!(
+        "--{flag} ({variable}) cannot be used: {why}; write it like {example}, with special characters percent-encoded"
+    ))
 }
 
 impl ControllerArgs {

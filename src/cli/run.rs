@@ -38,7 +38,9 @@ async fn kube_config() -> Result<kube::Config, Failure> {
 }
 
 async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| Failure::Setting(format!("--{flag}: cannot listen on {address}: {error}: choose another address")))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::Setting(format!("--{flag}: cannot listen on {address}: {error}: choose another address")))
 }
 
 pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
@@ -74,10 +76,8 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
     };
     let stop = shutdown::on_signal().context("signal handlers")?;
     info!(version = env!("CARGO_PKG_VERSION"), identity = settings.lease.identity, listen = %listener.local_addr()?, "controller starts");
-    let (_, served) = tokio::join!(
-        controller::run(parts, settings, stop.clone()),
-        http::serve(listener, http::health::routes(probes), stop.clone()),
-    );
+    let ((), served) =
+        tokio::join!(controller::run(parts, settings, stop.clone()), http::serve(listener, http::health::routes(probes), stop.clone()),);
     close(&store).await;
     served.context("serving metrics")?;
     info!("controller ends");

@@ -4,7 +4,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, channel::mpsc};
-use kube::{Api, Client, ResourceExt, core::DeserializeGuard, runtime::reflector::{ObjectRef, Store as Cache}};
+use kube::{
+    Api, Client, ResourceExt,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store as Cache},
+};
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +26,7 @@ use crate::{
 /// Rows looked at by one statement of a sweep.
 const SWEEP_BATCH: i64 = 1000;
 /// How often to sweep besides after every list: watch events can be missed.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
 /// Deadline of one look at the API server.
 const GET_TIMEOUT: Duration = Duration::from_secs(5);
 

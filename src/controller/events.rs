@@ -73,7 +73,11 @@ fn event(before: Option<&SyncExecutionStatus>, after: &SyncExecutionStatus, leve
     }
     let phase = after.phase.filter(|phase| level == EventLevel::All && before.and_then(|before| before.phase) != Some(*phase))?;
     let id = after.execution_id.as_deref().unwrap_or("not recorded yet");
-    Some(new(EventType::Normal, phase.as_str().to_owned(), format!("execution {id}: {} records", after.records_processed.unwrap_or_default())))
+    Some(new(
+        EventType::Normal,
+        phase.as_str().to_owned(),
+        format!("execution {id}: {} records", after.records_processed.unwrap_or_default()),
+    ))
 }
 
 #[cfg(test)]

@@ -131,10 +131,7 @@ impl Mirror {
         // The test is what makes this a fenced write: a namesake created since has another uid, and the server refuses (422).
         let patch = JsonPatch(vec![
             PatchOperation::Test(TestOperation { path: pointer(&["metadata", "uid"]), value: uid.into() }),
-            PatchOperation::Add(AddOperation {
-                path: pointer(&["status"]),
-                value: serde_json::to_value(status).unwrap_or_default(),
-            }),
+            PatchOperation::Add(AddOperation { path: pointer(&["status"]), value: serde_json::to_value(status).unwrap_or_default() }),
         ]);
         let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(patch));
         match timeout(WRITE_TIMEOUT, api.patch_status(&name, &params, &patch)).await {

@@ -11,7 +11,6 @@ pub mod status;
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::Utc;
 use chrono_tz::Tz;
 use futures::{StreamExt, TryStreamExt, channel::mpsc};
 use kube::{
@@ -32,12 +31,13 @@ use self::{
     deletions::{Deletions, Seen},
     events::{EventLevel, Events},
     housekeeping::Housekeeping,
-    leader::{Elector, LeaseConfig, Leadership},
+    leader::{Elector, Leadership, LeaseConfig},
     mirror::Mirror,
     reconcile::Context,
 };
 use crate::{
     broker::{Broker, intake::Intake},
+    clock,
     crd::SyncExecution,
     health::{Dependency, Health},
     metrics::Metrics,
@@ -95,10 +95,7 @@ pub async fn run(parts: Parts, settings: Settings, stop: CancellationToken) {
         metrics: Arc::clone(&parts.metrics),
         health: Arc::clone(&parts.health),
     };
-    tokio::join!(
-        intake.run(stop.clone()),
-        elector.run(&stop, |term| lead(parts.clone(), settings.clone(), leadership.clone(), term)),
-    );
+    tokio::join!(intake.run(stop.clone()), elector.run(&stop, |term| lead(parts.clone(), settings.clone(), leadership.clone(), term)),);
 }
 
 /// One term of leadership.
@@ -114,12 +111,12 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         events: Events::new(client.clone(), settings.lease.identity.clone(), settings.events),
         leadership: leadership.clone(),
         metrics: Arc::clone(&metrics),
-        now: Utc::now,
+        now: clock::now,
     });
 
     let (cache, writer) = reflector::store::<Guarded>();
     let (seen, seen_by_deletions) = mpsc::unbounded();
-    let (changes, changed) = mpsc::channel(1024);
+    let (change_sender, changes) = mpsc::channel(1024);
     let swept = Arc::new(watch::Sender::new(false));
 
     let deletions = Deletions { store: store.clone(), client: client.clone(), cache: cache.clone(), leadership: leadership.clone() };
@@ -127,7 +124,7 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     tasks.spawn(Housekeeping { store: store.clone(), leadership: leadership.clone(), metrics: Arc::clone(&metrics) }.run(term.clone()));
     tasks.spawn({
         let (store, term) = (store.clone(), term.clone());
-        async move { store.listen(changes, term).await }
+        async move { store.listen(change_sender, term).await }
     });
     tasks.spawn({
         let relay = Relay { store, broker, zone: settings.zone, recorded, leadership, metrics };
@@ -143,7 +140,7 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         }
     });
 
-    let (everything, objects) = triggers(changed);
+    let (everything, objects) = triggers(changes);
     let api: Api<Guarded> = match &settings.namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::all(client),
@@ -183,9 +180,9 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
 }
 
 /// Splits what was heard from the record into "this object" and "all objects".
-fn triggers(changed: mpsc::Receiver<Change>) -> (impl futures::Stream<Item = ()>, impl futures::Stream<Item = ObjectRef<Guarded>>) {
+fn triggers(changes: mpsc::Receiver<Change>) -> (impl futures::Stream<Item = ()>, impl futures::Stream<Item = ObjectRef<Guarded>>) {
     let (mut all_sender, everything) = mpsc::channel(1);
-    let objects = changed.filter_map(move |change| {
+    let objects = changes.filter_map(move |change| {
         std::future::ready(match change {
             Change::Object { namespace, name } => Some(ObjectRef::new(&name).within(&namespace)),
             Change::Anything => {
@@ -224,7 +221,9 @@ async fn report(result: Result<(ObjectRef<Guarded>, controller::Action), control
         Ok(_) => {}
         Err(controller::Error::ObjectNotFound(object)) => debug!(object = %object, "object is gone"),
         Err(controller::Error::ReconcilerFailed(error, object)) if error.is_shared() => debug!(object = %object, error = %error, "waiting"),
-        Err(controller::Error::ReconcilerFailed(error, object)) => warn!(object = %object, error = %error, "cannot bring an object up to date yet"),
+        Err(controller::Error::ReconcilerFailed(error, object)) => {
+            warn!(object = %object, error = %error, "cannot bring an object up to date yet");
+        }
         Err(controller::Error::QueueError(error)) => warn!(error = %error, "watching SyncExecutions failed; trying again"),
         Err(controller::Error::RunnerError(error)) => warn!(error = %error, "the controller's queue failed"),
     }

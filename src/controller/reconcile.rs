@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How often an unfinished execution is looked at without any notification.
-const RECHECK: Duration = Duration::from_secs(300);
+const RECHECK: Duration = Duration::from_mins(5);
 /// Wait after an error.
 const RETRY: Duration = Duration::from_secs(3);
 /// Deadline of a delete.
@@ -128,7 +128,11 @@ async fn step(object: &SyncExecution, context: &Context) -> Result<(&'static str
         Ask::Lookup(uid)
     } else {
         let Some(new) = new_execution(object, request) else {
-            warn!(object.namespace = object.namespace(), object.name = object.name_any(), "object asks for no valid window: correct or delete it");
+            warn!(
+                object.namespace = object.namespace(),
+                object.name = object.name_any(),
+                "object asks for no valid window: correct or delete it"
+            );
             return Ok(("invalid", Action::await_change()));
         };
         Ask::Ensure(Box::new(new))

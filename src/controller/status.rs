@@ -109,13 +109,8 @@ pub fn finished_reason(execution: &Execution) -> Reason {
 
 fn conditions(execution: &Execution, generation: Option<i64>) -> Vec<Condition> {
     let new = |kind, is, reason, message: &str, at| condition(kind, is, reason, message, at, generation);
-    let recorded = new(
-        ConditionType::Recorded,
-        true,
-        Reason::RowWritten,
-        &format!("recorded as execution {}", execution.id),
-        execution.created_at,
-    );
+    let recorded =
+        new(ConditionType::Recorded, true, Reason::RowWritten, &format!("recorded as execution {}", execution.id), execution.created_at);
     let mut conditions = vec![recorded, published(execution, generation)];
     let reason = finished_reason(execution);
     // The last known change stands in for adopted rows whose end nobody noted.
@@ -271,8 +266,7 @@ mod tests {
     #[test]
     fn a_publish_problem_is_the_reason_until_the_confirm() {
         let mut execution = recorded();
-        execution.publish_failure =
-            Some(PublishFailure { problem: PublishProblem::Rejected, message: "full".into(), at: at(5) });
+        execution.publish_failure = Some(PublishFailure { problem: PublishProblem::Rejected, message: "full".into(), at: at(5) });
         assert_eq!(told(&of(&execution, None))[1], words(&[("Published", "False", "Rejected")])[0]);
         execution.publish_failure = None;
         execution.published_at = Some(at(9));
@@ -295,15 +289,13 @@ mod tests {
         let status = of(&execution, Some(1));
         assert_eq!(status.duration.as_deref(), Some("45.2s"));
         assert_eq!(status.records_processed, Some(7));
-        assert_eq!(
-            told(&status)[2..],
-            words(&[("Finished", "True", "Succeeded"), ("Complete", "True", "Succeeded")])
-        );
+        assert_eq!(told(&status)[2..], words(&[("Finished", "True", "Succeeded"), ("Complete", "True", "Succeeded")]));
     }
 
     #[test]
     fn a_failure_is_finished_failed_and_stalled_with_its_reason() {
-        let mut execution = Execution { status: Status::Error, finished_at: Some(at(9)), error_message: Some("x".repeat(3000)), ..recorded() };
+        let mut execution =
+            Execution { status: Status::Error, finished_at: Some(at(9)), error_message: Some("x".repeat(3000)), ..recorded() };
         let status = of(&execution, None);
         assert_eq!(status.error.as_ref().unwrap().chars().count(), ERROR_MAX);
         assert_eq!(
@@ -321,8 +313,7 @@ mod tests {
 
     #[test]
     fn a_lost_record_keeps_what_was_shown_and_calls_a_person() {
-        let mut object: SyncExecution =
-            serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": {"mode": "update"}})).unwrap();
+        let mut object: SyncExecution = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": {"mode": "update"}})).unwrap();
         object.status = Some(of(&Execution { published_at: Some(at(1)), revision: 3, ..recorded() }, Some(1)));
         let status = record_lost(&object);
         assert_eq!((status.revision, status.phase), (Some(3), Some(Phase::Queued)));

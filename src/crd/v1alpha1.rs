@@ -3,6 +3,8 @@
 //! Rules that the schema can state are stated by the schema; the CEL rules exist for what it cannot,
 //! and for messages that say what to do.
 
+#![expect(clippy::duplicated_attributes, reason = "printer columns repeat their keys by nature")]
+
 use chrono::{DateTime, Utc};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -27,13 +29,36 @@ use crate::domain::{Mode, Phase};
     selectable = ".spec.mode",
     selectable = ".status.phase",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", description = "update or backfill"),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Pending, Queued, Running, Succeeded, Failed or Cancelled"),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Pending, Queued, Running, Succeeded, Failed or Cancelled"
+    ),
     printcolumn(name = "Records", type_ = "integer", json_path = ".status.recordsProcessed", description = "Records ingested so far"),
     printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration", description = "Run time, as the worker reported it"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Execution", type_ = "string", json_path = ".status.executionID", description = "Id of the record, request_id of the message", priority = 1),
-    printcolumn(name = "Window-Start", type_ = "string", json_path = ".status.window.start", description = "Start of the window as processed", priority = 1),
-    printcolumn(name = "Window-End", type_ = "string", json_path = ".status.window.end", description = "End of the window as processed", priority = 1),
+    printcolumn(
+        name = "Execution",
+        type_ = "string",
+        json_path = ".status.executionID",
+        description = "Id of the record, request_id of the message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Window-Start",
+        type_ = "string",
+        json_path = ".status.window.start",
+        description = "Start of the window as processed",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Window-End",
+        type_ = "string",
+        json_path = ".status.window.end",
+        description = "End of the window as processed",
+        priority = 1
+    ),
     printcolumn(name = "Error", type_ = "string", json_path = ".status.error", description = "What went wrong", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]

@@ -113,9 +113,7 @@ impl PublishProblem {
     /// The problem of a word of [`PublishProblem::as_str`]; anything else is `None`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::BrokerUnavailable, Self::Unroutable, Self::Rejected]
-            .into_iter()
-            .find(|problem| problem.as_str() == word)
+        [Self::BrokerUnavailable, Self::Unroutable, Self::Rejected].into_iter().find(|problem| problem.as_str() == word)
     }
 }
 
@@ -144,9 +142,7 @@ impl FinishReason {
     /// The reason of a word of [`FinishReason::as_str`]; anything else is `None`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::DeadlineExceeded, Self::ObjectDeleted, Self::AmbiguousLocalTime]
-            .into_iter()
-            .find(|reason| reason.as_str() == word)
+        [Self::DeadlineExceeded, Self::ObjectDeleted, Self::AmbiguousLocalTime].into_iter().find(|reason| reason.as_str() == word)
     }
 }
 

@@ -67,11 +67,7 @@ impl Window {
     /// # Errors
     /// [`WindowError::EndNotAfterStart`].
     pub fn new(start: DateTime<Utc>, end: DateTime<Utc>) -> Result<Self, WindowError> {
-        if start < end {
-            Ok(Self { start, end })
-        } else {
-            Err(WindowError::EndNotAfterStart { start, end })
-        }
+        if start < end { Ok(Self { start, end }) } else { Err(WindowError::EndNotAfterStart { start, end }) }
     }
 
     /// The first instant.
@@ -188,7 +184,9 @@ mod tests {
 
     #[test]
     fn times_are_read_in_the_spellings_people_use() {
-        for text in ["2025-07-10T12:00:00", "2025-07-10 12:00:00", "2025-07-10T12:00", "2025-07-10T16:00:00Z", " 2025-07-10T12:00:00-04:00 "] {
+        for text in
+            ["2025-07-10T12:00:00", "2025-07-10 12:00:00", "2025-07-10T12:00", "2025-07-10T16:00:00Z", " 2025-07-10T12:00:00-04:00 "]
+        {
             assert_eq!(parse_time(text, Cuiaba), Ok(at("2025-07-10T16:00:00Z")), "{text}");
         }
         assert_eq!(parse_time("2025-07-10", Cuiaba), Ok(at("2025-07-10T04:00:00Z")));

@@ -53,6 +53,9 @@ impl Access {
 }
 
 /// Lets the request through with its [`Caller`], or answers 401.
+///
+/// # Errors
+/// [`ApiError::Unauthorized`].
 pub async fn require(State(access): State<Access>, request: Request, next: Next) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
     let given = TypedHeader::<Authorization<Basic>>::from_request_parts(&mut parts, &()).await.ok();

@@ -48,7 +48,10 @@ async fn find(app: &App, id: &str) -> Result<Option<Execution>, ApiError> {
     params(("id" = String, Path, description = "Id of the execution, or metadata.uid of its SyncExecution", example = "42")),
     responses((status = 200, body = ExecutionView), (status = 400, body = Problem), (status = 401, body = Problem),
               (status = 404, body = Problem), (status = 503, body = Problem)))]
-async fn read(State(app): State<App>, WithRejection(Path(id), _): WithRejection<Path<String>, ApiError>) -> Result<Json<ExecutionView>, ApiError> {
+async fn read(
+    State(app): State<App>,
+    WithRejection(Path(id), _): WithRejection<Path<String>, ApiError>,
+) -> Result<Json<ExecutionView>, ApiError> {
     Ok(Json(find(&app, &id).await?.ok_or_else(|| unknown(&id))?.into()))
 }
 
@@ -74,14 +77,22 @@ async fn report(
     match app.store.report(row_id, &report).await? {
         Reported::Accepted(execution) => {
             app.count_report("accepted");
-            info!(execution.id = row_id, status = execution.status.as_str(), records = execution.records_processed, via = "http", "report accepted");
+            info!(
+                execution.id = row_id,
+                status = execution.status.as_str(),
+                records = execution.records_processed,
+                via = "http",
+                "report accepted"
+            );
             Ok(Json((*execution).into()))
         }
         Reported::Contradicts(execution) => {
             app.count_report("contradicts");
             let status = execution.status.as_str();
             warn!(execution.id = row_id, status, via = "http", "report contradicts a finished execution: refused");
-            Err(ApiError::Conflict(format!("execution {row_id} ended as {status}, which is final: this report changed nothing, do not send it again")))
+            Err(ApiError::Conflict(format!(
+                "execution {row_id} ended as {status}, which is final: this report changed nothing, do not send it again"
+            )))
         }
         Reported::Unknown => {
             app.count_report("unknown");
@@ -117,7 +128,13 @@ async fn open(
         Opened::Created(execution) => (StatusCode::CREATED, execution),
     };
     app.count_report("accepted");
-    info!(execution.id = execution.id, mode = execution.mode.as_str(), new = code == StatusCode::CREATED, via = "http", "run opened by a worker");
+    info!(
+        execution.id = execution.id,
+        mode = execution.mode.as_str(),
+        new = code == StatusCode::CREATED,
+        via = "http",
+        "run opened by a worker"
+    );
     let location = format!("/sync/executions/{}", execution.id);
     Ok((code, [(header::LOCATION, location)], Json(ExecutionView::from(*execution))))
 }

@@ -138,10 +138,15 @@ fn window(request: &ForceRequest, app: &App) -> Result<Option<Window>, ApiError>
     let bad = |detail: String| Err(ApiError::BadRequest(detail));
     match (request.mode, &request.data_ini, &request.data_fim) {
         (Mode::Update, None, None) => Ok(None),
-        (Mode::Update, ..) => bad("an update takes no data_ini and data_fim, the worker computes its own window: remove them, or use mode backfill".to_owned()),
+        (Mode::Update, ..) => {
+            bad("an update takes no data_ini and data_fim, the worker computes its own window: remove them, or use mode backfill"
+                .to_owned())
+        }
         (Mode::Backfill, Some(start), Some(end)) => {
-            let time = |name: &str, text: &str| parse_time(text, app.zone).map_err(|error| ApiError::BadRequest(format!("{name}: {error}")));
-            let window = Window::new(time("data_ini", start)?, time("data_fim", end)?).map_err(|error| ApiError::BadRequest(error.to_string()))?;
+            let time =
+                |name: &str, text: &str| parse_time(text, app.zone).map_err(|error| ApiError::BadRequest(format!("{name}: {error}")));
+            let window =
+                Window::new(time("data_ini", start)?, time("data_fim", end)?).map_err(|error| ApiError::BadRequest(error.to_string()))?;
             window.to_local(app.zone).map_err(|error| ApiError::BadRequest(error.to_string()))?;
             Ok(Some(window))
         }

@@ -114,12 +114,7 @@ async fn answer(store: &Store, recorded: &Notify, batch: impl Iterator<Item = Wa
     }
 }
 
-async fn record_and_read(
-    store: &Store,
-    recorded: &Notify,
-    new: &[NewExecution],
-    uids: &[Uuid],
-) -> Result<HashMap<Uuid, Execution>, Error> {
+async fn record_and_read(store: &Store, recorded: &Notify, new: &[NewExecution], uids: &[Uuid]) -> Result<HashMap<Uuid, Execution>, Error> {
     if !new.is_empty() && store.insert(new).await? > 0 {
         recorded.notify_one();
     }

@@ -36,7 +36,9 @@ pub enum Error {
         address: String,
     },
     /// A row holds a word that this release does not know.
-    #[error("sync_executions row {id}: column {column} holds `{value}`, which this release does not know: run a newer one, or mend the row")]
+    #[error(
+        "sync_executions row {id}: column {column} holds `{value}`, which this release does not know: run a newer one, or mend the row"
+    )]
     UnknownWord {
         /// The row.
         id: i64,

@@ -154,10 +154,8 @@ impl Store {
         let mut executions = executions(rows)?;
         let more = executions.len() > usize::from(limit);
         executions.truncate(limit.into());
-        let next = executions
-            .last()
-            .filter(|_| more)
-            .map(|last| Position { created_at_micros: last.created_at.timestamp_micros(), id: last.id });
+        let next =
+            executions.last().filter(|_| more).map(|last| Position { created_at_micros: last.created_at.timestamp_micros(), id: last.id });
         Ok(Page { executions, next })
     }
 
@@ -181,8 +179,7 @@ impl Store {
         for row in rows {
             // Adopted history can hold words of its own; they belong to no sum.
             if let Some(index) = Status::ALL.iter().position(|status| status.as_str() == row.status) {
-                totals.0[index] =
-                    Counts { executions: row.executions, durations: row.durations, duration_seconds: row.duration_seconds };
+                totals.0[index] = Counts { executions: row.executions, durations: row.durations, duration_seconds: row.duration_seconds };
             }
         }
         Ok(totals)

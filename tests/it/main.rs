@@ -1,13 +1,17 @@
 //! Integration tests on the real parts: etcd, kube-apiserver, PostgreSQL and RabbitMQ as `hack/stack` starts them, and the
 //! program's own binary. Each test has a namespace, a database and a vhost of its own, so all can run side by side.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
 mod common;
 
 mod admission;
+mod broker;
 mod counters;
+mod crashes;
 mod ensure;
 mod lost_record;
+mod objects;
+mod outages;
 mod path;
 mod record;

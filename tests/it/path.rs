@@ -62,9 +62,8 @@ async fn a_backfill_goes_from_apply_to_succeeded_by_reports_over_http() {
     let (code, _) = api.call(Method::PATCH, &path, Some(json!({"status": "running", "records_processed": 3}))).await;
     assert_eq!(code, 200);
     world.status("july", "3 records", |status| status.records_processed == Some(3)).await;
-    let (code, body) = api
-        .call(Method::PATCH, &path, Some(json!({"status": "success", "records_processed": 59, "duration_seconds": 1.5})))
-        .await;
+    let (code, body) =
+        api.call(Method::PATCH, &path, Some(json!({"status": "success", "records_processed": 59, "duration_seconds": 1.5}))).await;
     assert_eq!((code, &body["phase"]), (200, &json!("Succeeded")));
     let done = world.phase("july", "Succeeded").await;
     assert_eq!(condition(&done, "Complete"), Some(("True", "Succeeded")));
@@ -80,7 +79,9 @@ async fn a_failure_reported_over_amqp_is_shown_with_its_text_and_ends_kubectl_wa
     let id = worker.take().await.execution();
     worker.report(&json!({"request_id": id.to_string(), "status": "running"})).await;
     world.phase("broken", "Running").await;
-    worker.report(&json!({"request_id": id.to_string(), "status": "error", "error_message": "portal answered 500", "duration_seconds": 2})).await;
+    worker
+        .report(&json!({"request_id": id.to_string(), "status": "error", "error_message": "portal answered 500", "duration_seconds": 2}))
+        .await;
 
     let waited = world.kubectl(&["wait", "--for=condition=Finished", "sx/broken", "--timeout=60s"], None);
     assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stderr));

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod objects;
+pub mod private;
 pub mod program;
 pub mod proxy;
 pub mod stack;
@@ -12,7 +13,7 @@ pub mod world;
 use std::{future::Future, time::Duration};
 
 /// The longest any single thing is waited for.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Waits until `probe` gives a value, looking again and again; panics with `what` when patience ends.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut probe: impl FnMut() -> F) -> T {

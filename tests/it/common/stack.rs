@@ -23,8 +23,10 @@ pub struct Stack {
     pub path: String,
 }
 
-/// The template database, migrated once.
-pub const TEMPLATE: &str = "it_template";
+/// The template database, migrated once; of this process, so that two test runs can share the servers.
+pub fn template() -> String {
+    format!("it_template_{}", std::process::id())
+}
 
 static STACK: OnceLock<Stack> = OnceLock::new();
 
@@ -37,7 +39,8 @@ pub fn stack() -> &'static Stack {
             start(&directory, &[]);
             directory
         }));
-        prepare(&stack);
+        prepare_cluster(&stack);
+        prepare_database(&stack);
         stack
     })
 }
@@ -47,7 +50,13 @@ pub fn start(directory: &Path, parts: &[&str]) {
     let status = hack(directory, "up", parts);
     assert!(status, "hack/stack up {} failed", directory.display());
     let guard = format!("tail --pid={} -f /dev/null; exec '{}' down '{}'", std::process::id(), script(), directory.display());
-    Command::new("setsid").args(["bash", "-c", &guard]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    Command::new("setsid")
+        .args(["--fork", "bash", "-c", &guard])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
 }
 
 /// Runs `hack/stack VERB directory ARGS…`; whether it succeeded.
@@ -76,9 +85,12 @@ impl Stack {
     }
 }
 
-fn prepare(stack: &Stack) {
+/// Installs the CRD.
+pub fn prepare_cluster(stack: &Stack) {
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds/");
-    for arguments in [&["apply", "--server-side", "-f", crds][..], &["wait", "--for=condition=Established", "crd/syncexecutions.sync.pncp.io"]] {
+    for arguments in
+        [&["apply", "--server-side", "-f", crds][..], &["wait", "--for=condition=Established", "crd/syncexecutions.sync.pncp.io"]]
+    {
         let done = Command::new("kubectl")
             .args(arguments)
             .env("PATH", &stack.path)
@@ -88,15 +100,19 @@ fn prepare(stack: &Stack) {
             .unwrap();
         assert!(done.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
     }
+}
+
+/// Makes the template database.
+pub fn prepare_database(stack: &Stack) {
     let psql = |sql: &str| {
-        let done = Command::new("psql").args([&stack.database_url, "-v", "ON_ERROR_STOP=1", "-qc", sql]).stdin(Stdio::null()).output().unwrap();
+        let done =
+            Command::new("psql").args([&stack.database_url, "-v", "ON_ERROR_STOP=1", "-qc", sql]).stdin(Stdio::null()).output().unwrap();
         assert!(done.status.success(), "{sql}: {}", String::from_utf8_lossy(&done.stderr));
     };
-    psql(&format!("DROP DATABASE IF EXISTS {TEMPLATE}"));
-    psql(&format!("CREATE DATABASE {TEMPLATE}"));
+    psql(&format!("CREATE DATABASE {}", template()));
     let migrated = Command::new(env!("CARGO_BIN_EXE_sync-operator"))
         .args(["migrate", "up"])
-        .env("DATABASE_URL", with_database(&stack.database_url, TEMPLATE))
+        .env("DATABASE_URL", with_database(&stack.database_url, &template()))
         .stdin(Stdio::null())
         .output()
         .unwrap();

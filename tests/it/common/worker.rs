@@ -57,8 +57,7 @@ impl Worker {
         channel.queue_declare(QUEUE.into(), durable, FieldTable::default()).await.unwrap();
         channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        let consumer =
-            channel.basic_consume(QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await.unwrap();
+        let consumer = channel.basic_consume(QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default()).await.unwrap();
         Self { _connection: connection, channel, consumer }
     }
 

@@ -14,8 +14,10 @@ use kube::{
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
 
 use super::{
+    private::Private,
     program::{Program, Settings},
-    stack::{Stack, TEMPLATE, stack, with_database},
+    proxy::Proxy,
+    stack::{Stack, stack, template, with_database},
     worker::Worker,
 };
 
@@ -44,7 +46,7 @@ pub struct World {
 impl World {
     /// A world with the migrated schema.
     pub async fn new(test: &str) -> Self {
-        Self::on(stack(), test, Some(TEMPLATE)).await
+        Self::on(stack(), test, Some(template())).await
     }
 
     /// A world whose database is empty.
@@ -52,7 +54,12 @@ impl World {
         Self::on(stack(), test, None).await
     }
 
-    async fn on(stack: &Stack, test: &str, template: Option<&str>) -> Self {
+    /// A world with the migrated schema where one server is the test's own.
+    pub async fn with(private: &Private, test: &str) -> Self {
+        Self::on(&private.stack, test, Some(template())).await
+    }
+
+    async fn on(stack: &Stack, test: &str, template: Option<String>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let name = format!("{test}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let client = client(&stack.kubeconfig).await;
@@ -135,6 +142,17 @@ impl World {
         let program = self.settings().start("api");
         program.ready().await;
         program
+    }
+
+    /// A proxy before the API server, and a kubeconfig that goes through it.
+    pub async fn kubeconfig_by_proxy(&self) -> (Proxy, PathBuf) {
+        let mut config = Kubeconfig::read_from(&self.kubeconfig).unwrap();
+        let cluster = config.clusters[0].cluster.as_mut().unwrap();
+        let (proxy, url) = Proxy::for_url(cluster.server.as_ref().unwrap()).await;
+        cluster.server = Some(url);
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.kubeconfig", self.name));
+        std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+        (proxy, path)
     }
 
     /// A worker on the work queue.

@@ -1,0 +1,59 @@
+//! A server of one test's own, for tests that take it away.
+
+use std::path::PathBuf;
+
+use super::stack::{Stack, hack, prepare_cluster, prepare_database, stack, start};
+
+/// One part of the stack, private to a test; all others are the shared ones.
+pub struct Private {
+    /// Addresses: the private part's and the shared ones.
+    pub stack: Stack,
+    directory: PathBuf,
+    part: &'static str,
+}
+
+impl Private {
+    /// Starts `postgres`, `rabbitmq` or `apiserver`.
+    pub fn start(part: &'static str) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("sync-operator-it-{}-{part}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
+        start(&directory, &[part]);
+        let own = Stack::read(&directory);
+        let shared = stack();
+        let mut mixed = Stack {
+            database_url: shared.database_url.clone(),
+            rabbitmq_url: shared.rabbitmq_url.clone(),
+            management_url: shared.management_url.clone(),
+            kubeconfig: shared.kubeconfig.clone(),
+            path: shared.path.clone(),
+        };
+        match part {
+            "postgres" => {
+                mixed.database_url = own.database_url;
+                prepare_database(&mixed);
+            }
+            "rabbitmq" => (mixed.rabbitmq_url, mixed.management_url) = (own.rabbitmq_url, own.management_url),
+            _ => {
+                mixed.kubeconfig = own.kubeconfig;
+                prepare_cluster(&mixed);
+            }
+        }
+        Self { stack: mixed, directory, part }
+    }
+
+    /// Ends it with that signal.
+    pub fn stop(&self, signal: &str) {
+        assert!(hack(&self.directory, "stop", &[self.part, signal]));
+    }
+
+    /// Starts it again where it was, with what it had; waits until it is ready.
+    pub fn again(&self) {
+        assert!(hack(&self.directory, "start", &[self.part]));
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        hack(&self.directory, "down", &[]);
+    }
+}

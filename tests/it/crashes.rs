@@ -1,0 +1,181 @@
+//! kill -9 and two replicas: whatever dies when, every request has one row, every row one message id, every object its row's
+//! end. Told from SQL, the queue and the objects, never from the operator itself.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use sqlx::Row;
+
+use crate::common::{
+    eventually,
+    objects::{backfill, update},
+    proxy::{Mode, Proxy},
+    worker::{Taken, Worker},
+    world::World,
+};
+
+/// I1–I5 for `count` objects whose messages, all of them, are in `taken`.
+async fn check(world: &World, count: usize, taken: &[Taken]) {
+    let rows =
+        sqlx::query("SELECT id, request_uid::text, name, attempt, status FROM sync_executions").fetch_all(&world.database).await.unwrap();
+    assert_eq!(rows.len(), count, "I1: one row per object");
+    let mut ids_of: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
+    for message in taken {
+        ids_of.entry(message.execution()).or_default().insert(message.message_id());
+    }
+    for row in rows {
+        let (id, uid, name): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
+        let object = world.objects().get(&name).await.unwrap();
+        assert_eq!(object.metadata.uid, Some(uid.clone()), "I1: the row is the object's");
+        assert_eq!(ids_of.remove(&id), Some(BTreeSet::from([format!("{uid}/1")])), "I2, I3: published, under one id");
+        let status = world.status(&name, "its end", |status| status.completion_time.is_some()).await;
+        assert_eq!(status.execution_id, Some(id.to_string()), "I5");
+    }
+    assert!(ids_of.is_empty(), "no message without a row: {ids_of:?}");
+}
+
+/// Takes everything from the queue and reports success by SQL, until every row has ended.
+async fn work(world: &World, worker: &mut Worker, count: i64) -> Vec<Taken> {
+    let mut taken = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while world.number("SELECT count(*) FROM sync_executions WHERE status = 'success'").await < count {
+        assert!(Instant::now() < deadline, "not all executions ended");
+        if let Some(message) = worker.take_within(Duration::from_millis(200)).await {
+            let end = "UPDATE sync_executions SET status = 'success', records_processed = 1 WHERE id = $1";
+            sqlx::query(end).bind(message.execution()).execute(&world.database).await.unwrap();
+            taken.push(message);
+        }
+    }
+    taken
+}
+
+#[tokio::test]
+async fn killed_between_record_and_publish_it_publishes_once_after_the_restart() {
+    let world = World::new("crash-record").await;
+    let mut worker = world.worker().await;
+    let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
+    let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
+    controller.ready().await;
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    for number in 0..5 {
+        world.create(&format!("sx-{number}"), backfill()).await;
+    }
+    eventually("five rows", async || (world.number("SELECT count(*) FROM sync_executions").await == 5).then_some(())).await;
+    controller.kill().await;
+    assert_eq!(world.number("SELECT count(*) FROM sync_executions WHERE published_at IS NULL").await, 5);
+
+    let _controller = world.controller().await;
+    let taken = work(&world, &mut worker, 5).await;
+    assert_eq!(taken.len(), 5, "each message once");
+    check(&world, 5, &taken).await;
+}
+
+#[tokio::test]
+async fn killed_again_and_again_while_requests_come_in_it_loses_and_doubles_nothing() {
+    let world = World::new("crash-loop").await;
+    let mut worker = world.worker().await;
+    let feed = async {
+        for number in 0..60 {
+            let spec = if number % 2 == 0 { update() } else { backfill() };
+            world.create(&format!("sx-{number}"), spec).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let kill = async {
+        // Moments spread over start-up, election and steady work.
+        for lifetime in [300, 900, 450, 1500, 250, 700, 1100, 350] {
+            let controller = world.settings().with("LEASE_DURATION_SECONDS", 3).start("controller");
+            tokio::time::sleep(Duration::from_millis(lifetime)).await;
+            controller.kill().await;
+        }
+        world.settings().with("LEASE_DURATION_SECONDS", 3).start("controller")
+    };
+    let ((), _controller, taken) = tokio::join!(feed, kill, work(&world, &mut worker, 60));
+    check(&world, 60, &taken).await;
+}
+
+#[tokio::test]
+async fn two_replicas_share_the_work_of_one_and_the_second_takes_over_when_the_leader_is_killed() {
+    let world = World::new("crash-leader").await;
+    let mut worker = world.worker().await;
+    let first = world.controller().await;
+    first.logged("leading").await;
+    let second = world.controller().await;
+    second.logged("standing by").await;
+    for number in 0..10 {
+        world.create(&format!("sx-{number}"), update()).await;
+    }
+    first.kill().await;
+    for number in 10..20 {
+        world.create(&format!("sx-{number}"), update()).await;
+    }
+    let taken = work(&world, &mut worker, 20).await;
+    second.logged("\"leading\"").await;
+    check(&world, 20, &taken).await;
+}
+
+#[tokio::test]
+async fn a_leader_that_was_frozen_past_its_lease_does_no_harm_when_it_wakes() {
+    let world = World::new("crash-frozen").await;
+    let mut worker = world.worker().await;
+    let first = world.settings().with("LEASE_DURATION_SECONDS", 3).start("controller");
+    first.logged("leading").await;
+    let second = world.settings().with("LEASE_DURATION_SECONDS", 3).start("controller");
+    second.logged("standing by").await;
+    world.create("sx-0", update()).await;
+    world.phase("sx-0", "Queued").await;
+    first.signal("STOP");
+    world.create("sx-1", backfill()).await;
+    second.logged("\"leading\"").await;
+    let taken = work(&world, &mut worker, 2).await;
+    world.phase("sx-1", "Succeeded").await;
+    let versions = [world.resource_version("sx-0").await, world.resource_version("sx-1").await];
+    first.signal("CONT");
+    first.logged("leadership ended").await;
+    assert_eq!(first.metric("sync_operator_leader").await, 0.0);
+    check(&world, 2, &taken).await;
+    assert_eq!([world.resource_version("sx-0").await, world.resource_version("sx-1").await], versions);
+}
+
+#[tokio::test]
+async fn a_planned_end_hands_over_at_once_and_finishes_what_is_under_way() {
+    let world = World::new("crash-handover").await;
+    let mut worker = world.worker().await;
+    let first = world.controller().await;
+    first.logged("leading").await;
+    let second = world.controller().await;
+    second.logged("standing by").await;
+    for number in 0..30 {
+        world.create(&format!("sx-{number}"), update()).await;
+    }
+    let (status, _) = first.terminate().await;
+    assert!(status.success(), "{status}");
+    let released = Instant::now();
+    second.logged("\"leading\"").await;
+    assert!(released.elapsed() < Duration::from_secs(3), "half a lease: {:?}", released.elapsed());
+    let taken = work(&world, &mut worker, 30).await;
+    assert_eq!(taken.len(), 30, "a drained leader leaves no message to be sent again");
+    check(&world, 30, &taken).await;
+}
+
+#[tokio::test]
+async fn two_leaders_at_once_are_kept_apart_by_the_database() {
+    let world = World::new("crash-two-leaders").await;
+    let mut worker = world.worker().await;
+    // Two leases: both lead, as if the election had failed.
+    let first = world.settings().with("LEASE_NAME", "one").start("controller");
+    let second = world.settings().with("LEASE_NAME", "two").start("controller");
+    first.logged("\"leading\"").await;
+    second.logged("\"leading\"").await;
+    for number in 0..40 {
+        let object = json!({"mode": "update", "reason": format!("{number}")});
+        world.create(&format!("sx-{number}"), object).await;
+    }
+    let taken = work(&world, &mut worker, 40).await;
+    assert_eq!(taken.len(), 40, "no message twice without a crash");
+    check(&world, 40, &taken).await;
+}

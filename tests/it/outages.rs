@@ -1,0 +1,125 @@
+//! PostgreSQL and the API server away, cut off or silent: requests wait with the reason, REST says so, all drains after.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::common::{
+    eventually,
+    objects::{condition, update},
+    private::Private,
+    proxy::{Mode, Proxy},
+    world::World,
+};
+
+#[tokio::test]
+async fn while_postgres_is_down_requests_wait_with_the_reason_and_then_all_go_out() {
+    let private = Private::start("postgres");
+    let world = World::with(&private, "postgres-down").await;
+    let (controller, api, mut worker) = (world.controller().await, world.api().await, world.worker().await);
+    world.create("before", update()).await;
+    worker.take().await;
+    world.phase("before", "Queued").await;
+
+    private.stop("KILL");
+    for number in 0..5 {
+        world.create(&format!("sx-{number}"), update()).await;
+    }
+    let waiting = world.condition("sx-4", "Recorded", "False", "DatabaseUnavailable").await;
+    assert_eq!((waiting.phase.unwrap().as_str(), waiting.execution_id), ("Pending", None));
+    let asked = Instant::now();
+    let (code, problem) = api.call(Method::GET, "/sync/status", None).await;
+    assert_eq!(code, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("database 127.0.0.1"), "{problem}");
+    assert!(asked.elapsed() < Duration::from_secs(10));
+    let (code, answer) = api.call(Method::POST, "/sync/force", Some(json!({"mode": "update"}))).await;
+    assert_eq!(code, 202, "the object is the request, and is kept: {answer}");
+
+    private.again();
+    worker.take_many(6).await;
+    let recorded = world.phase("sx-4", "Queued").await;
+    assert_eq!(condition(&recorded, "Recorded"), Some(("True", "RowWritten")));
+    assert_eq!(api.get("/sync/history").await["total_count"], 7);
+    controller.ready().await;
+}
+
+#[tokio::test]
+async fn what_was_reported_while_nobody_could_listen_is_shown_afterwards() {
+    let world = World::new("postgres-cut").await;
+    let (proxy, url) = Proxy::for_url(&world.database_url).await;
+    let controller = world.settings().with("DATABASE_URL", &url).start("controller");
+    controller.ready().await;
+    let mut worker = world.worker().await;
+    world.create("x", update()).await;
+    worker.take().await;
+    world.phase("x", "Queued").await;
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    world.sql("UPDATE sync_executions SET status = 'success', records_processed = 9").await;
+    proxy.set(Mode::Pass);
+    assert_eq!(world.phase("x", "Succeeded").await.records_processed, Some(9));
+}
+
+#[tokio::test]
+async fn a_half_open_connection_to_postgres_is_noticed_and_replaced() {
+    let world = World::new("postgres-silent").await;
+    let (proxy, url) = Proxy::for_url(&world.database_url).await;
+    let controller = world.settings().with("DATABASE_URL", &url).start("controller");
+    controller.ready().await;
+    let mut worker = world.worker().await;
+    world.create("x", update()).await;
+    worker.take().await;
+    world.phase("x", "Queued").await;
+    // Bytes vanish both ways on what is open; nothing is closed.
+    proxy.set(Mode::SwallowAll);
+    world.sql("UPDATE sync_executions SET status = 'success'").await;
+    controller.logged("listening for changes stopped").await;
+    proxy.set(Mode::Pass);
+    world.phase("x", "Succeeded").await;
+}
+
+#[tokio::test]
+async fn while_the_api_server_is_down_reports_are_taken_and_shown_afterwards() {
+    let private = Private::start("apiserver");
+    let world = World::with(&private, "apiserver-down").await;
+    let (controller, api, mut worker) = (world.controller().await, world.api().await, world.worker().await);
+    world.create("x", update()).await;
+    let id = worker.take().await.execution();
+    world.phase("x", "Queued").await;
+
+    private.stop("KILL");
+    let (code, problem) = api.call(Method::POST, "/sync/force", Some(json!({"mode": "update"}))).await;
+    assert_eq!(code, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("Kubernetes"), "{problem}");
+    worker.report(&json!({"request_id": id, "status": "success", "records_processed": 5})).await;
+    eventually("the record to have the report", async || {
+        let execution = api.get(&format!("/sync/executions/{id}")).await;
+        (execution["status"] == "success").then_some(())
+    })
+    .await;
+    assert_eq!(api.get("/sync/status").await["records_processed"], 5);
+
+    private.again();
+    assert_eq!(world.phase("x", "Succeeded").await.records_processed, Some(5));
+    controller.ready().await;
+}
+
+#[tokio::test]
+async fn a_rejected_status_write_is_tried_again_until_it_is_allowed() {
+    let world = World::new("apiserver-rights").await;
+    let (proxy, kubeconfig) = world.kubeconfig_by_proxy().await;
+    let controller = world.settings().with("KUBECONFIG", kubeconfig.display()).start("controller");
+    controller.ready().await;
+    let mut worker = world.worker().await;
+    world.create("x", update()).await;
+    worker.take().await;
+    world.phase("x", "Queued").await;
+    // The API server cannot be reached for longer than a lease lasts; the watch is dead without being closed.
+    proxy.set(Mode::SwallowAll);
+    world.sql("UPDATE sync_executions SET status = 'success', records_processed = 2").await;
+    controller.logged("leadership ended").await;
+    proxy.set(Mode::Pass);
+    proxy.cut();
+    assert_eq!(world.phase("x", "Succeeded").await.records_processed, Some(2));
+}
