@@ -1,0 +1,130 @@
+//! The counters that REST sums up: always equal to what counting the table would give, and nobody waits for them.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sync_operator::store::Store;
+use tokio::time::timeout;
+
+use crate::common::world::World;
+
+/// Statuses whose counters differ from the table, seen in one snapshot.
+const WRONG: &str = "
+    SELECT count(*) FROM
+        (SELECT status, count(*) AS n, count(duration_seconds) AS d, COALESCE(sum(duration_seconds), 0) AS s
+         FROM sync_executions GROUP BY status) AS counted
+        FULL JOIN
+        (SELECT status, sum(executions) AS n, sum(durations) AS d, sum(duration_seconds) AS s
+         FROM sync_execution_counters GROUP BY status) AS kept
+        USING (status)
+    WHERE (COALESCE(counted.n, 0), COALESCE(counted.d, 0), COALESCE(counted.s, 0))
+          IS DISTINCT FROM (COALESCE(kept.n, 0), COALESCE(kept.d, 0), COALESCE(kept.s, 0))";
+
+fn store(world: &World) -> Store {
+    Store::new(&world.database_url.clone().into(), 5).unwrap()
+}
+
+/// One writer's random statements: many rows of its own at a time, single rows of anybody.
+async fn scribble(url: &str, writer: u64) {
+    let mut random = StdRng::seed_from_u64(writer);
+    let mut connection = PgConnection::connect(url).await.unwrap();
+    let words = ["running", "success", "error", "cancelled"];
+    for _ in 0..60 {
+        let word = words[random.random_range(0..words.len())];
+        let (count, part) = (random.random_range(0..20), random.random_range(2..6));
+        let duration = if random.random_bool(0.5) {
+            format!("{}.{}", random.random_range(0..500), random.random_range(0..100))
+        } else {
+            "NULL".to_owned()
+        };
+        let sql = match random.random_range(0..6) {
+            0 | 1 => format!(
+                "INSERT INTO sync_executions (mode, status, duration_seconds, requested_by)
+                 SELECT 'update', CASE WHEN n % 2 = 0 THEN '{word}' ELSE 'running' END, {duration}, '{writer}' FROM generate_series(1, {count}) AS n"
+            ),
+            2 => format!("UPDATE sync_executions SET status = '{word}', duration_seconds = {duration} WHERE requested_by = '{writer}' AND id % {part} = 0"),
+            3 => format!("UPDATE sync_executions SET records_processed = records_processed + 1 WHERE requested_by = '{writer}' AND id % {part} = 0"),
+            4 => format!(
+                "UPDATE sync_executions SET status = '{word}' WHERE id = (SELECT id FROM sync_executions WHERE id % {part} = 0 ORDER BY id DESC LIMIT 1)"
+            ),
+            _ => format!("DELETE FROM sync_executions WHERE requested_by = '{writer}' AND id % {part} = 0"),
+        };
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn they_equal_a_count_at_every_moment_while_several_write_and_one_folds() {
+    let world = World::new("counters-random").await;
+    let store = store(&world);
+    let writers = futures::future::join_all((0..4).map(|writer| scribble(&world.database_url, writer)));
+    tokio::pin!(writers);
+    let mut looks = 0;
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut writers => break,
+            wrong = world.number(WRONG) => {
+                assert_eq!(wrong, 0, "statuses with wrong counters");
+                store.fold_counters().await.unwrap();
+                looks += 1;
+            }
+        }
+    }
+    assert!(looks > 0 && world.number("SELECT count(*) FROM sync_executions").await > 0);
+    assert_eq!(world.number(WRONG).await, 0);
+    world.sql("INSERT INTO sync_executions (mode) SELECT 'update' FROM generate_series(1, 3)").await;
+    for _ in 0..20 {
+        world.sql("UPDATE sync_executions SET duration_seconds = COALESCE(duration_seconds, 0) + 1 WHERE status = 'running'").await;
+    }
+    store.fold_counters().await.unwrap();
+    assert_eq!(world.number(WRONG).await, 0);
+    assert!(world.number("SELECT count(*) FROM sync_execution_counters").await <= 4, "folded to one row per status");
+    world.sql("TRUNCATE sync_executions").await;
+    assert_eq!(world.number("SELECT COALESCE(sum(executions), 0)::bigint FROM sync_execution_counters").await, 0);
+    assert_eq!(store.totals().await.unwrap().all().executions, 0);
+}
+
+#[tokio::test]
+async fn two_that_fold_at_once_lose_nothing() {
+    let world = World::new("counters-fold").await;
+    let (one, other) = (store(&world), store(&world));
+    for _ in 0..10 {
+        for _ in 0..20 {
+            world.sql("INSERT INTO sync_executions (mode, duration_seconds) VALUES ('update', 0.1)").await;
+        }
+        futures::future::try_join(one.fold_counters(), other.fold_counters()).await.unwrap();
+        assert_eq!(world.number(WRONG).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_relay() {
+    let world = World::new("counters-open").await;
+    let store = store(&world);
+    world
+        .sql(
+            "INSERT INTO sync_executions (request_uid, namespace, name, mode)
+             SELECT gen_random_uuid(), 'ns', n::text, 'update' FROM generate_series(1, 4) AS n",
+        )
+        .await;
+    let claimed = store.claim(1).await.unwrap();
+    let mut worker = world.database.begin().await.unwrap();
+    sqlx::query("UPDATE sync_executions SET status = 'success' WHERE id = $1").bind(claimed[0].id).execute(&mut *worker).await.unwrap();
+    timeout(Duration::from_secs(4), async {
+        let next = store.claim(10).await.unwrap();
+        assert_eq!(next.len(), 3);
+        store.mark_published(&next.iter().map(|delivery| delivery.id).collect::<Vec<_>>()).await.unwrap();
+        let sql = "UPDATE sync_executions SET status = 'success', duration_seconds = 1 WHERE id = $1";
+        assert_eq!(sqlx::query(sql).bind(next[0].id).execute(&world.database).await.unwrap().rows_affected(), 1);
+        world.sql("INSERT INTO sync_executions (mode, status) SELECT 'update', 'success' FROM generate_series(1, 30)").await;
+        store.fold_counters().await.unwrap();
+        assert_eq!(store.totals().await.unwrap().all().executions, 34);
+    })
+    .await
+    .expect("nobody waits for the open transaction");
+    worker.commit().await.unwrap();
+    assert_eq!(world.number(WRONG).await, 0);
+    assert_eq!(world.number("SELECT sum(executions)::bigint FROM sync_execution_counters WHERE status = 'success'").await, 32);
+}
