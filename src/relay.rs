@@ -15,11 +15,11 @@ use crate::{
         publisher::{Fate, Publisher},
     },
     clock,
-    controller::leader::Leadership,
     domain::{
         execution::{FinishReason, PublishProblem},
         message::{Delivery, Message},
     },
+    leader::Leadership,
     metrics::{Metrics, Outcome},
     store::{self, Store},
 };

@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::leader::Leadership;
 use crate::{
     backoff::{Backoff, jittered},
     crd::SyncExecution,
     domain::execution::Request,
+    leader::Leadership,
     store::{self, Store},
 };
 

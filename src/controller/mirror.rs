@@ -16,14 +16,14 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info};
 
-use super::leader::Leadership;
 use crate::{
     crd::{ConditionType, Reason, SyncExecution, SyncExecutionStatus},
     domain::Phase,
+    leader::Leadership,
     metrics::{Metrics, Outcome},
 };
 
-/// Deadline of one write: less than the third of a lease that leadership is not trusted for.
+/// Deadline of one write, unless the lease leaves less.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a write may take to come back by the watch; if it has not by then, somebody changed the status since.
 const WATCH_LAG: Duration = Duration::from_secs(30);
@@ -39,7 +39,7 @@ pub enum Error {
     #[error("status write: {0}")]
     Failed(#[source] kube::Error),
     /// No answer within the deadline.
-    #[error("status write: no answer within {} s", WRITE_TIMEOUT.as_secs())]
+    #[error("status write: no answer in time")]
     Silent,
 }
 
@@ -96,10 +96,8 @@ impl Mirror {
             return Ok(wait);
         }
         let Ok(_permit) = self.permits.acquire().await else { return Ok(Mirrored::Dropped) };
-        if !self.leadership.holds() {
-            return Ok(Mirrored::Later(IN_DOUBT));
-        }
-        let mirrored = self.write(object, &uid, status).await?;
+        let Some(window) = self.leadership.window() else { return Ok(Mirrored::Later(IN_DOUBT)) };
+        let mirrored = self.write(object, &uid, status, window.min(WRITE_TIMEOUT)).await?;
         if mirrored == Mirrored::Written {
             self.remember(&uid, |memory| *memory = Memory { changed: None, written: Some((status.clone(), Instant::now())) });
             log(object, status);
@@ -128,7 +126,7 @@ impl Mirror {
         })
     }
 
-    async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus) -> Result<Mirrored, Error> {
+    async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus, within: Duration) -> Result<Mirrored, Error> {
         let api: Api<SyncExecution> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         // The test is what makes this a fenced write: a namesake created since has another uid, and the server refuses (422).
         let patch = JsonPatch(vec![
@@ -136,7 +134,7 @@ impl Mirror {
             PatchOperation::Add(AddOperation { path: pointer(&["status"]), value: serde_json::to_value(status).unwrap_or_default() }),
         ]);
         let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(patch));
-        match timeout(WRITE_TIMEOUT, api.patch_status(&name, &params, &patch)).await {
+        match timeout(within, api.patch_status(&name, &params, &patch)).await {
             Ok(Ok(_)) => {
                 self.count("written");
                 Ok(Mirrored::Written)
