@@ -261,3 +261,22 @@ impl Elector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_effect_may_begin_while_leadership_is_trusted_and_must_end_before_the_lease_can_pass() {
+        let leadership = Leadership::default();
+        assert_eq!(leadership.window(), None, "nobody leads before the first renewal");
+        let now = Instant::now();
+        leadership.set(Some(Term { until: now + Duration::from_secs(10), passes: now + Duration::from_secs(15) }));
+        assert!(leadership.holds());
+        assert!(leadership.window().is_some_and(|window| window <= Duration::from_secs(15) && window > Duration::from_secs(10)));
+        leadership.set(Some(Term { until: now, passes: now + Duration::from_secs(5) }));
+        assert_eq!(leadership.window(), None, "nothing begins in the last third");
+        leadership.set(None);
+        assert!(!leadership.holds());
+    }
+}

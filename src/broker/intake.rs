@@ -49,6 +49,8 @@ pub struct Intake {
 /// A report and the execution that it is about.
 #[derive(Debug, Deserialize)]
 struct Body {
+    /// As it came with the message; `id` as in the REST API is taken too.
+    #[serde(alias = "id")]
     request_id: Option<RequestId>,
     #[serde(flatten)]
     report: Report,
@@ -210,9 +212,12 @@ mod tests {
 
     #[test]
     fn the_execution_id_is_read_wherever_workers_put_it() {
-        for (body, correlation_id) in
-            [(r#"{"request_id":"42"}"#, None), (r#"{"request_id":42}"#, Some("7")), (r#"{"status":"running"}"#, Some("42"))]
-        {
+        for (body, correlation_id) in [
+            (r#"{"request_id":"42"}"#, None),
+            (r#"{"id":42}"#, None),
+            (r#"{"request_id":42}"#, Some("7")),
+            (r#"{"status":"running"}"#, Some("42")),
+        ] {
             assert_eq!(read(body.as_bytes(), correlation_id).unwrap().0, 42, "{body}");
         }
         let report = read(br#"{"request_id":"42","status":"success","records_processed":3}"#, None).unwrap().1;
