@@ -6,6 +6,7 @@
 mod common;
 
 mod admission;
+mod adoption;
 mod broker;
 mod counters;
 mod crashes;
