@@ -16,3 +16,4 @@ mod objects;
 mod outages;
 mod path;
 mod record;
+mod rest;
