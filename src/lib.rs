@@ -2,7 +2,7 @@
 //!
 //! - [`crd`] what users see in Kubernetes; [`domain`] what the words mean. Neither does IO.
 //! - [`store`] the Postgres door, [`broker`] the RabbitMQ door, [`controller`] the Kubernetes door, [`http`] the HTTP door.
-//! - [`relay`] turns recorded executions into messages.
+//! - [`relay`] turns recorded executions into messages; [`leader`] says which replica may have effects.
 //! - [`cli`] flags and subcommands; [`telemetry`], [`metrics`], [`health`], [`shutdown`], [`backoff`], [`clock`] serve all.
 
 pub mod backoff;
@@ -14,6 +14,7 @@ pub mod crd;
 pub mod domain;
 pub mod health;
 pub mod http;
+pub mod leader;
 pub mod metrics;
 pub mod relay;
 pub mod shutdown;

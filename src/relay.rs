@@ -15,11 +15,11 @@ use crate::{
         publisher::{Fate, Publisher},
     },
     clock,
-    controller::leader::Leadership,
     domain::{
         execution::{FinishReason, PublishProblem},
         message::{Delivery, Message},
     },
+    leader::Leadership,
     metrics::{Metrics, Outcome},
     store::{self, Store},
 };
@@ -134,9 +134,12 @@ impl Relay {
         if failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }
+        // A new connection looks at the queue anew, and declares it if it is gone; a full queue is no reason for one.
+        let reconnect = failed.iter().any(|(_, problem, _)| *problem != PublishProblem::Rejected);
         self.release(failed).await;
-        // Whatever went wrong, a new connection looks at the queue anew and declares it if it is gone.
-        *publisher = None;
+        if let Some(broken) = publisher.take_if(|_| reconnect) {
+            tokio::spawn(broken.close());
+        }
         Pass::Trouble
     }
 

@@ -6,11 +6,13 @@ use std::{sync::Arc, time::Duration};
 use chrono_tz::Tz;
 use futures::StreamExt;
 use lapin::{
+    Connection, Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use serde::Deserialize;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,6 +27,8 @@ use crate::{
 
 /// Reports taken at a time.
 const PREFETCH: u16 = 32;
+/// How long the broker is given to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A larger message is no report.
 const BODY_MAX: usize = 256 * 1024;
 
@@ -45,6 +49,8 @@ pub struct Intake {
 /// A report and the execution that it is about.
 #[derive(Debug, Deserialize)]
 struct Body {
+    /// As it came with the message; `id` as in the REST API is taken too.
+    #[serde(alias = "id")]
     request_id: Option<RequestId>,
     #[serde(flatten)]
     report: Report,
@@ -78,15 +84,24 @@ impl Intake {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
         loop {
-            tokio::select! {
+            let ended = tokio::select! {
                 () = stop.cancelled() => return,
-                ended = self.consume(&stop, &mut backoff) => match ended {
-                    Ok(()) => return,
-                    Err(error) => {
-                        warn!(error = %error, queue = self.broker.status_queue, "not taking reports; connecting again");
-                        self.health.fails(Dependency::Broker, &error);
+                connected = self.connect() => match connected {
+                    Ok((connection, deliveries)) => {
+                        backoff.reset();
+                        let ended = self.consume(deliveries, &stop).await;
+                        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+                        ended
                     }
+                    Err(error) => Err(error),
                 },
+            };
+            match ended {
+                Ok(()) => return,
+                Err(error) => {
+                    warn!(error = %error, queue = self.broker.status_queue, "not taking reports; connecting again");
+                    self.health.fails(Dependency::Broker, &error);
+                }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -95,37 +110,36 @@ impl Intake {
         }
     }
 
-    async fn consume(&self, stop: &CancellationToken, backoff: &mut Backoff) -> Result<(), Error> {
+    async fn connect(&self) -> Result<(Connection, Consumer), Error> {
         let broker = &self.broker;
         let connection = broker.connect("reports").await?;
         let channel = broker.channel_for(&connection, &broker.status_queue).await?;
         broker.step("set the prefetch count", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
-        let mut deliveries = broker
-            .step(
-                "consume",
-                channel.basic_consume(
-                    broker.status_queue.as_str().into(),
-                    "".into(),
-                    BasicConsumeOptions::default(),
-                    FieldTable::default(),
-                ),
-            )
-            .await?;
-        backoff.reset();
+        let queue = broker.status_queue.as_str().into();
+        let consume = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        let deliveries = broker.step("consume", consume).await?;
         self.health.works(Dependency::Broker);
         info!(queue = broker.status_queue, "taking reports");
-        while let Some(delivery) = deliveries.next().await {
-            let delivery = delivery.map_err(|source| Error::Failed { operation: "consume", address: broker.address.clone(), source })?;
+        Ok((connection, deliveries))
+    }
+
+    /// Settles one report after the other; what is under way at `stop` is finished. `Ok` when stopped.
+    async fn consume(&self, mut deliveries: Consumer, stop: &CancellationToken) -> Result<(), Error> {
+        let broken = |source| Error::Failed { operation: "consume", address: self.broker.address.clone(), source };
+        loop {
+            let delivery = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                delivery = deliveries.next() => delivery,
+            };
+            let Some(delivery) = delivery else {
+                return Err(broken(lapin::ErrorKind::IOError(Arc::new(std::io::ErrorKind::ConnectionReset.into())).into()));
+            };
+            let delivery = delivery.map_err(broken)?;
             if !self.settle(&delivery, stop).await {
                 return Ok(());
             }
-            broker.step("ack a report", delivery.ack(BasicAckOptions::default())).await?;
+            self.broker.step("ack a report", delivery.ack(BasicAckOptions::default())).await?;
         }
-        Err(Error::Failed {
-            operation: "consume",
-            address: broker.address.clone(),
-            source: lapin::ErrorKind::IOError(Arc::new(std::io::ErrorKind::ConnectionReset.into())).into(),
-        })
     }
 
     /// Writes the report into the record; waits while the database is away. `false` when stopped before that.
@@ -198,9 +212,12 @@ mod tests {
 
     #[test]
     fn the_execution_id_is_read_wherever_workers_put_it() {
-        for (body, correlation_id) in
-            [(r#"{"request_id":"42"}"#, None), (r#"{"request_id":42}"#, Some("7")), (r#"{"status":"running"}"#, Some("42"))]
-        {
+        for (body, correlation_id) in [
+            (r#"{"request_id":"42"}"#, None),
+            (r#"{"id":42}"#, None),
+            (r#"{"request_id":42}"#, Some("7")),
+            (r#"{"status":"running"}"#, Some("42")),
+        ] {
             assert_eq!(read(body.as_bytes(), correlation_id).unwrap().0, 42, "{body}");
         }
         let report = read(br#"{"request_id":"42","status":"success","records_processed":3}"#, None).unwrap().1;

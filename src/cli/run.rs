@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{ApiArgs, ControllerArgs, Direction, Failure, MigrateArgs};
 use crate::{
-    controller::{self, Parts, Settings, leader::LeaseConfig},
+    controller::{self, Parts, Settings},
     crd::SyncExecution,
     health::{Dependency, Health},
     http::{
@@ -19,6 +19,7 @@ use crate::{
         auth::{Access, Credentials},
         health::Probes,
     },
+    leader::LeaseConfig,
     metrics::Metrics,
     shutdown,
     store::{Store, migrate::Migrations},

@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::leader::Leadership;
 use crate::{
     backoff::{Backoff, jittered},
     crd::SyncExecution,
     domain::execution::Request,
+    leader::Leadership,
     store::{self, Store},
 };
 
@@ -44,6 +44,8 @@ pub enum Seen {
 enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error("leadership is in doubt")]
+    NotLeading,
     #[error("look for {namespace}/{name}: {source}")]
     Get { namespace: String, name: String, source: kube::Error },
     #[error("look for {namespace}/{name}: no answer within {} s", GET_TIMEOUT.as_secs())]
@@ -152,8 +154,11 @@ impl Deletions {
     }
 
     async fn cancel(&self, uids: &[Uuid]) -> Result<(), Error> {
-        if uids.is_empty() || !self.leadership.holds() {
+        if uids.is_empty() {
             return Ok(());
+        }
+        if !self.leadership.holds() {
+            return Err(Error::NotLeading);
         }
         for id in self.store.cancel_deleted(uids).await? {
             info!(execution.id = id, "object deleted before its message was published: execution cancelled");

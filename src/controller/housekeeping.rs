@@ -5,10 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::leader::Leadership;
 use crate::{
     backoff::{Backoff, jittered},
     domain::Status,
+    leader::Leadership,
     metrics::{Metrics, StatusLabel},
     store::{self, Store},
 };

@@ -16,17 +16,19 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info};
 
-use super::leader::Leadership;
 use crate::{
-    crd::{SyncExecution, SyncExecutionStatus},
+    crd::{ConditionType, Reason, SyncExecution, SyncExecutionStatus},
     domain::Phase,
+    leader::Leadership,
     metrics::{Metrics, Outcome},
 };
 
-/// Deadline of one write: less than the third of a lease that leadership is not trusted for.
+/// Deadline of one write, unless the lease leaves less.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a write may take to come back by the watch; if it has not by then, somebody changed the status since.
 const WATCH_LAG: Duration = Duration::from_secs(30);
+/// Wait while leadership is in doubt: the term ends, or goes on with the next renewal.
+const IN_DOUBT: Duration = Duration::from_secs(1);
 /// Writes under way at a time.
 const IN_FLIGHT: usize = 32;
 
@@ -37,7 +39,7 @@ pub enum Error {
     #[error("status write: {0}")]
     Failed(#[source] kube::Error),
     /// No answer within the deadline.
-    #[error("status write: no answer within {} s", WRITE_TIMEOUT.as_secs())]
+    #[error("status write: no answer in time")]
     Silent,
 }
 
@@ -94,10 +96,8 @@ impl Mirror {
             return Ok(wait);
         }
         let Ok(_permit) = self.permits.acquire().await else { return Ok(Mirrored::Dropped) };
-        if !self.leadership.holds() {
-            return Ok(Mirrored::Dropped);
-        }
-        let mirrored = self.write(object, &uid, status).await?;
+        let Some(window) = self.leadership.window() else { return Ok(Mirrored::Later(IN_DOUBT)) };
+        let mirrored = self.write(object, &uid, status, window.min(WRITE_TIMEOUT)).await?;
         if mirrored == Mirrored::Written {
             self.remember(&uid, |memory| *memory = Memory { changed: None, written: Some((status.clone(), Instant::now())) });
             log(object, status);
@@ -120,13 +120,13 @@ impl Mirror {
             if memory.written.as_ref().is_some_and(|(written, at)| written == status && at.elapsed() < WATCH_LAG) {
                 return Some(Mirrored::Unchanged);
             }
-            let ended = status.phase.is_some_and(|phase| phase >= Phase::Succeeded);
+            let gather = self.gather * patience(status);
             let since = memory.changed.get_or_insert_with(Instant::now).elapsed();
-            (!ended && since < self.gather).then(|| Mirrored::Later(self.gather.saturating_sub(since)))
+            (since < gather).then(|| Mirrored::Later(gather.saturating_sub(since)))
         })
     }
 
-    async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus) -> Result<Mirrored, Error> {
+    async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus, within: Duration) -> Result<Mirrored, Error> {
         let api: Api<SyncExecution> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         // The test is what makes this a fenced write: a namesake created since has another uid, and the server refuses (422).
         let patch = JsonPatch(vec![
@@ -134,7 +134,7 @@ impl Mirror {
             PatchOperation::Add(AddOperation { path: pointer(&["status"]), value: serde_json::to_value(status).unwrap_or_default() }),
         ]);
         let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(patch));
-        match timeout(WRITE_TIMEOUT, api.patch_status(&name, &params, &patch)).await {
+        match timeout(within, api.patch_status(&name, &params, &patch)).await {
             Ok(Ok(_)) => {
                 self.count("written");
                 Ok(Mirrored::Written)
@@ -163,6 +163,18 @@ impl Mirror {
 
     fn count(&self, outcome: &'static str) {
         self.metrics.status_writes.get_or_create(&Outcome { outcome }).inc();
+    }
+}
+
+/// How many times the usual moment a status may wait. The end waits for nothing. What is about to be published waits longer,
+/// since the confirm is on its way, and one write for both saves a third of all writes.
+fn patience(status: &SyncExecutionStatus) -> u32 {
+    let to_be_published =
+        || status.conditions.iter().any(|c| c.type_ == ConditionType::Published.as_str() && c.reason == Reason::AwaitingConfirm.as_str());
+    match status.phase {
+        Some(phase) if phase >= Phase::Succeeded => 0,
+        Some(Phase::Pending) if to_be_published() => 4,
+        _ => 1,
     }
 }
 

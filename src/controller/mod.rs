@@ -4,7 +4,6 @@
 mod deletions;
 pub mod events;
 mod housekeeping;
-pub mod leader;
 mod mirror;
 mod reconcile;
 pub mod status;
@@ -31,7 +30,6 @@ use self::{
     deletions::{Deletions, Seen},
     events::{EventLevel, Events},
     housekeeping::Housekeeping,
-    leader::{Elector, Leadership, LeaseConfig},
     mirror::Mirror,
     reconcile::Context,
 };
@@ -40,6 +38,7 @@ use crate::{
     clock,
     crd::SyncExecution,
     health::{Dependency, Health},
+    leader::{Elector, Leadership, LeaseConfig},
     metrics::Metrics,
     relay::Relay,
     store::{Store, batch::Batcher, listen::Change},

@@ -17,7 +17,6 @@ use uuid::Uuid;
 
 use super::{
     events::Events,
-    leader::Leadership,
     mirror::{self, Mirror, Mirrored},
     status,
 };
@@ -25,6 +24,7 @@ use crate::{
     backoff::jittered,
     crd::{SyncExecution, SyncExecutionStatus},
     domain::{Execution, Window, execution::Request},
+    leader::Leadership,
     metrics::{Metrics, Outcome},
     store::{
         NewExecution, Store,
@@ -36,7 +36,7 @@ use crate::{
 const RECHECK: Duration = Duration::from_mins(5);
 /// Wait after an error.
 const RETRY: Duration = Duration::from_secs(3);
-/// Deadline of a delete.
+/// Deadline of a delete, unless the lease leaves less.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a reconcile needs.
@@ -72,7 +72,7 @@ pub enum Error {
     #[error("delete: {0}")]
     Delete(#[source] kube::Error),
     /// No answer to that.
-    #[error("delete: no answer within {} s", DELETE_TIMEOUT.as_secs())]
+    #[error("delete: no answer in time")]
     DeleteSilent,
 }
 
@@ -179,13 +179,11 @@ async fn show(object: &SyncExecution, status: &SyncExecutionStatus, context: &Co
 }
 
 async fn delete(object: &SyncExecution, context: &Context) -> Result<(&'static str, Action), Error> {
-    if !context.leadership.holds() {
-        return Ok(("dropped", Action::await_change()));
-    }
+    let Some(window) = context.leadership.window() else { return Ok(("later", Action::requeue(RETRY))) };
     let api: Api<SyncExecution> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let preconditions = Preconditions { uid: object.uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match timeout(DELETE_TIMEOUT, api.delete(&object.name_any(), &params)).await {
+    match timeout(window.min(DELETE_TIMEOUT), api.delete(&object.name_any(), &params)).await {
         Ok(Ok(_)) => {
             info!(
                 object.namespace = object.namespace(),

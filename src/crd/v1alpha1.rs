@@ -216,6 +216,7 @@ mod tests {
     fn good_requests_pass_the_rules() {
         for spec in [
             json!({"mode": "update"}),
+            backfill("2025-07-10T12:00:00-04:00", "2025-07-10T18:00:00-04:00"),
             json!({"mode": "update", "requestedBy": "ana", "reason": "outage", "activeDeadlineSeconds": 60, "ttlSecondsAfterFinished": 0}),
         ] {
             object(spec.clone()).validate_cel().unwrap_or_else(|errors| panic!("{spec}: {errors:?}"));
@@ -228,6 +229,13 @@ mod tests {
         let mut update = backfill("2025-07-10T12:00:00Z", "2025-07-10T18:00:00Z");
         update["mode"] = "update".into();
         refused(update, "remove it, or use mode: backfill");
+    }
+
+    #[test]
+    fn windows_that_are_none_are_refused_with_the_remedy() {
+        refused(backfill("2025-07-10T18:00:00Z", "2025-07-10T12:00:00Z"), "swap them, or choose a later end");
+        refused(backfill("2025-07-10T12:00:00Z", "2025-07-10T12:00:00Z"), "swap them, or choose a later end");
+        refused(backfill("2025-07-10T12:00:00.5Z", "2025-07-10T18:00:00Z"), "remove the decimals");
     }
 
     #[test]
@@ -245,6 +253,8 @@ mod tests {
             (json!({"mode": "update"}), "spec.reason"),
             (json!({"mode": "update", "reason": "a", "requestedBy": "ana"}), "spec.requestedBy"),
             (json!({"mode": "update", "reason": "a", "activeDeadlineSeconds": 5}), "spec.activeDeadlineSeconds"),
+            (backfill("2025-07-10T12:00:00Z", "2025-07-10T18:00:00Z"), "spec.window"),
+            (backfill("2025-07-10T12:00:00Z", "2025-07-10T18:00:00Z"), "spec.mode"),
         ] {
             let errors = object(after).validate_cel_update(&before).unwrap_err().to_string();
             assert!(errors.contains(&format!("{field} cannot be changed")), "{errors}");

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Error, NewExecution, Store};
@@ -115,8 +115,14 @@ async fn answer(store: &Store, recorded: &Notify, batch: impl Iterator<Item = Wa
 }
 
 async fn record_and_read(store: &Store, recorded: &Notify, new: &[NewExecution], uids: &[Uuid]) -> Result<HashMap<Uuid, Execution>, Error> {
-    if !new.is_empty() && store.insert(new).await? > 0 {
-        recorded.notify_one();
+    if !new.is_empty() {
+        let ids = store.insert(new).await?;
+        if !ids.is_empty() {
+            recorded.notify_one();
+        }
+        for (id, uid) in ids {
+            info!(execution.id = id, object.uid = %uid, "execution recorded");
+        }
     }
     let rows = store.by_uids(uids).await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.request.as_ref()?.uid, row))).collect())

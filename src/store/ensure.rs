@@ -29,13 +29,13 @@ pub struct NewExecution {
 const TEXT_MAX: usize = 4096;
 
 impl Store {
-    /// Records those requests that are not recorded yet, in the order given.
+    /// Records those requests that are not recorded yet, in the order given; answers the new ids with their UIDs.
     ///
     /// Repeats are skipped before an id is drawn for them; only two writers at the very same moment burn one.
     ///
     /// # Errors
     /// [`Error`]; none or all of them are recorded then.
-    pub async fn insert(&self, requests: &[NewExecution]) -> Result<u64, Error> {
+    pub async fn insert(&self, requests: &[NewExecution]) -> Result<Vec<(i64, Uuid)>, Error> {
         let text = |text: &Option<String>| text.as_deref().map(|text| storable(text, TEXT_MAX));
         let uids: Vec<Uuid> = requests.iter().map(|new| new.request.uid).collect();
         let namespaces: Vec<String> = requests.iter().map(|new| new.request.namespace.clone()).collect();
@@ -46,7 +46,7 @@ impl Store {
         let requesters: Vec<Option<String>> = requests.iter().map(|new| text(&new.requested_by)).collect();
         let reasons: Vec<Option<String>> = requests.iter().map(|new| text(&new.reason)).collect();
         let deadlines: Vec<Option<i64>> = requests.iter().map(|new| new.active_deadline_seconds).collect();
-        let done = self
+        let recorded = self
             .call(
                 "record executions",
                 sqlx::query!(
@@ -59,7 +59,8 @@ impl Store {
                           WITH ORDINALITY AS new(uid, namespace, name, mode, window_start, window_end, requested_by, reason, deadline, position)
                      WHERE NOT EXISTS (SELECT FROM sync_executions WHERE request_uid = uid)
                      ORDER BY position
-                     ON CONFLICT (request_uid) DO NOTHING",
+                     ON CONFLICT (request_uid) DO NOTHING
+                     RETURNING id, request_uid AS \"uid!\"",
                     &uids,
                     &namespaces,
                     &names,
@@ -70,10 +71,10 @@ impl Store {
                     &reasons as _,
                     &deadlines as _,
                 )
-                .execute(&self.pool),
+                .fetch_all(&self.pool),
             )
             .await?;
-        Ok(done.rows_affected())
+        Ok(recorded.into_iter().map(|row| (row.id, row.uid)).collect())
     }
 
     /// The executions of those UIDs that are recorded, in no order.

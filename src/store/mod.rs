@@ -70,12 +70,13 @@ impl Store {
     /// # Errors
     /// [`Error`], saying what is missing.
     pub async fn ready(&self) -> Result<(), Error> {
-        let found = self
-            .call("ready", sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(&self.pool))
+        let found: i64 = self
+            // Not a checked query: the table is the migrator's, not a migration's.
+            .call("ready", sqlx::query_scalar("SELECT COALESCE(max(version), 0) FROM _sqlx_migrations WHERE success").fetch_one(&self.pool))
             .await?;
         let needed = migrate::newest();
-        if found.unwrap_or_default() < needed {
-            return Err(Error::SchemaBehind { found: found.unwrap_or_default(), needed, address: self.address.clone() });
+        if found < needed {
+            return Err(Error::SchemaBehind { found, needed, address: self.address.clone() });
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ mod common;
 
 mod admission;
 mod adoption;
+mod architecture;
 mod broker;
 mod cli;
 mod counters;

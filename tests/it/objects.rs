@@ -176,7 +176,9 @@ async fn a_window_that_the_workers_clock_repeats_fails_with_the_remedy_and_is_ne
 #[tokio::test]
 async fn a_burst_is_recorded_in_batches_and_costs_at_most_three_writes_an_object() {
     let world = World::new("objects-burst").await;
-    let (controller, mut worker) = (world.controller().await, world.worker().await);
+    // Long enough that a slow machine still has the confirm within the time in which changes are gathered.
+    let controller = world.settings().with("STATUS_GATHER_MILLISECONDS", 2000).start("controller");
+    let mut worker = world.worker().await;
     controller.logged("leading").await;
     let created = (0..300).map(|number| {
         let world = &world;

@@ -27,21 +27,34 @@ use crate::{
 
 /// Whether this replica leads. Cheap to clone and to ask.
 #[derive(Clone, Debug, Default)]
-pub struct Leadership(Arc<Mutex<Option<Instant>>>);
+pub struct Leadership(Arc<Mutex<Option<Term>>>);
+
+/// What the last renewal gave.
+#[derive(Clone, Copy, Debug)]
+struct Term {
+    /// Until then this side begins effects.
+    until: Instant,
+    /// From then on another replica may.
+    passes: Instant,
+}
 
 impl Leadership {
     /// Whether an effect may begin now.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.until().is_some_and(|until| Instant::now() < until)
+        self.window().is_some()
     }
 
-    fn until(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How long an effect that begins now may take, so that it is over before the lease can pass; `None` when none may begin.
+    #[must_use]
+    pub fn window(&self) -> Option<Duration> {
+        let term = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let now = Instant::now();
+        (now < term.until).then(|| term.passes.saturating_duration_since(now))
     }
 
-    fn set(&self, until: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    fn set(&self, term: Option<Term>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = term;
     }
 }
 
@@ -170,7 +183,7 @@ impl Elector {
             Err(error) => self.health.fails(Dependency::Kubernetes, error),
         }
         if attempt == Ok(Attempt::Held) {
-            self.leadership.set(Some(began + self.trust()));
+            self.leadership.set(Some(Term { until: began + self.trust(), passes: began + self.config.duration }));
         }
         attempt
     }
@@ -246,5 +259,24 @@ impl Elector {
             Ok(Err(error)) => warn!(lease = self.config.name, error = %error, "cannot release the lease; it ends by itself"),
             Err(_) => warn!(lease = self.config.name, "cannot release the lease in time; it ends by itself"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_effect_may_begin_while_leadership_is_trusted_and_must_end_before_the_lease_can_pass() {
+        let leadership = Leadership::default();
+        assert_eq!(leadership.window(), None, "nobody leads before the first renewal");
+        let now = Instant::now();
+        leadership.set(Some(Term { until: now + Duration::from_secs(10), passes: now + Duration::from_secs(15) }));
+        assert!(leadership.holds());
+        assert!(leadership.window().is_some_and(|window| window <= Duration::from_secs(15) && window > Duration::from_secs(10)));
+        leadership.set(Some(Term { until: now, passes: now + Duration::from_secs(5) }));
+        assert_eq!(leadership.window(), None, "nothing begins in the last third");
+        leadership.set(None);
+        assert!(!leadership.holds());
     }
 }
