@@ -1,10 +1,11 @@
 -- Creates sync_executions, or adopts the table of an existing deployment with its rows.
--- The table comment remembers which of the two it was, for the way back.
+-- The table comment remembers which of the two it was, and what an adopted one was like, for the way back.
 DO $$
 DECLARE
     worker_zone text := COALESCE(NULLIF(current_setting('sync_operator.worker_timezone', true), ''), 'America/Cuiaba');
     adopted boolean := to_regclass('sync_executions') IS NOT NULL;
     naive text;
+    columns jsonb;
 BEGIN
     IF NOT adopted THEN
         CREATE TABLE sync_executions (
@@ -21,6 +22,13 @@ BEGIN
         );
         COMMENT ON TABLE sync_executions IS 'sync-operator: created';
     ELSE
+        SELECT jsonb_object_agg(attname, jsonb_build_object(
+                   'type', format_type(atttypid, atttypmod), 'not_null', attnotnull, 'default', pg_get_expr(adbin, adrelid)))
+        INTO columns
+        FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+        WHERE attrelid = 'sync_executions'::regclass AND attnum > 0 AND NOT attisdropped;
+        EXECUTE format('COMMENT ON TABLE sync_executions IS %L', 'sync-operator: adopted ' || columns::text);
+
         ALTER TABLE sync_executions ALTER COLUMN id TYPE bigint;
         IF pg_get_serial_sequence('sync_executions', 'id') IS NOT NULL THEN
             EXECUTE format('ALTER SEQUENCE %s AS bigint', pg_get_serial_sequence('sync_executions', 'id'));
@@ -38,7 +46,6 @@ BEGIN
         END LOOP;
         UPDATE sync_executions SET created_at = COALESCE(created_at, updated_at, now()) WHERE created_at IS NULL;
         UPDATE sync_executions SET updated_at = created_at WHERE updated_at IS NULL;
-        COMMENT ON TABLE sync_executions IS 'sync-operator: adopted';
     END IF;
 END $$;
 

@@ -64,8 +64,9 @@ impl Relay {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
         let mut publisher = None;
+        let mut unmarked = Vec::new();
         while !stop.is_cancelled() {
-            let pass = self.pass(&mut publisher, &stop).await;
+            let pass = self.pass(&mut publisher, &mut unmarked, &stop).await;
             if !matches!(pass, Pass::Trouble) {
                 backoff.reset();
             }
@@ -85,7 +86,12 @@ impl Relay {
         }
     }
 
-    async fn pass(&self, publisher: &mut Option<Publisher>, stop: &CancellationToken) -> Pass {
+    async fn pass(&self, publisher: &mut Option<Publisher>, unmarked: &mut Vec<i64>, stop: &CancellationToken) -> Pass {
+        if !unmarked.is_empty() {
+            // Before anything is claimed: what is marked cannot be claimed again.
+            let ids = std::mem::take(unmarked);
+            *unmarked = self.mark(ids, stop).await;
+        }
         if publisher.as_ref().is_none_or(|publisher| !publisher.is_open()) {
             *publisher = match Publisher::connect(&self.broker).await {
                 Ok(connected) => {
@@ -130,7 +136,7 @@ impl Relay {
                 None => {}
             }
         }
-        self.mark(&confirmed, stop).await;
+        unmarked.extend(self.confirmed(&confirmed, stop).await);
         if failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }
@@ -163,22 +169,28 @@ impl Relay {
         batch
     }
 
-    /// Marks confirmed executions. Their messages are out, so this is tried until it works: giving up means a second copy.
-    async fn mark(&self, published: &[&Delivery], stop: &CancellationToken) {
-        if published.is_empty() {
-            return;
-        }
-        let ids: Vec<i64> = published.iter().map(|delivery| delivery.id).collect();
+    /// Tells of confirmed executions and marks them; answers those that are still to be marked.
+    async fn confirmed(&self, confirmed: &[&Delivery], stop: &CancellationToken) -> Vec<i64> {
         let now = clock::now();
-        for delivery in published {
+        for delivery in confirmed {
             let delay = (now - delivery.created_at).to_std().unwrap_or_default();
             self.metrics.publish_delay_seconds.observe(delay.as_secs_f64());
             self.count("confirmed");
             info!(execution.id = delivery.id, message.id = delivery.message_id(), "execution published");
         }
+        if confirmed.is_empty() { Vec::new() } else { self.mark(confirmed.iter().map(|delivery| delivery.id).collect(), stop).await }
+    }
+
+    /// Marks executions whose messages are out. Tried until the database takes it: giving up means a second copy. Answers
+    /// those that somebody holds locked; they are marked later, or by their worker's report.
+    async fn mark(&self, ids: Vec<i64>, stop: &CancellationToken) -> Vec<i64> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut give_up = None;
-        while let Err(error) = self.store.mark_published(&ids).await {
+        loop {
+            let error = match self.store.mark_published(&ids).await {
+                Ok(locked) => return locked,
+                Err(error) => error,
+            };
             warn!(error = %error, executions = ids.len(), "cannot mark executions as published yet");
             if stop.is_cancelled() {
                 let deadline = *give_up.get_or_insert(tokio::time::Instant::now() + MARK_AT_SHUTDOWN);
@@ -187,7 +199,7 @@ impl Relay {
                         executions = ids.len(),
                         "shut down before confirmed executions could be marked: they will be published again, with the same message ids"
                     );
-                    return;
+                    return ids;
                 }
             }
             backoff.wait().await;

@@ -56,6 +56,11 @@ impl Broker {
     /// # Errors
     /// What is wrong with the URL, without the URL.
     pub fn new(url: &SecretString, queue: String, status_queue: String) -> Result<Self, String> {
+        // The parser's own words on a wrong scheme repeat the URL, password and all.
+        let known = ["amqp://", "amqps://"].iter().any(|scheme| url.expose_secret().starts_with(scheme));
+        if !known {
+            return Err("it does not begin with amqp:// or amqps://".to_owned());
+        }
         let mut uri: AMQPUri = url.expose_secret().parse()?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         let address = format!("{}:{}/{}", uri.authority.host, uri.authority.port, uri.vhost.trim_start_matches('/'));

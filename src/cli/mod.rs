@@ -40,11 +40,16 @@ pub struct Cli {
     command: Command,
 }
 
+/// The one setting that is no flag: it is read as by every other client of Kubernetes.
+const CLUSTER_HELP: &str = "The cluster is that of the kubeconfig file named by KUBECONFIG, else of ~/.kube/config, else of the pod.";
+
 #[derive(Subcommand)]
 enum Command {
     /// Watch SyncExecutions: record, publish, mirror back. Takes part in leader election.
+    #[command(after_help = CLUSTER_HELP)]
     Controller(ControllerArgs),
     /// Serve the REST API.
+    #[command(after_help = CLUSTER_HELP)]
     Api(ApiArgs),
     /// Bring the database to this release, or back.
     Migrate(MigrateArgs),

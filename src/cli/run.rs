@@ -4,6 +4,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use kube::{Client, CustomResourceExt};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tracing::info;
 use uuid::Uuid;
@@ -87,7 +88,10 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
 
 pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
     let store = args.database.store()?;
-    let access = match (args.admin_username.filter(|name| !name.is_empty()), args.admin_password) {
+    let access = match (
+        args.admin_username.filter(|name| !name.is_empty()),
+        args.admin_password.filter(|password| !password.expose_secret().is_empty()),
+    ) {
         _ if args.allow_anonymous => Access::Anonymous,
         (Some(username), Some(password)) => Access::Administrator(Arc::new(Credentials { username, password })),
         _ => {

@@ -6,7 +6,7 @@ use axum::{
 };
 use axum_extra::extract::WithRejection;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -78,7 +78,8 @@ fn position(cursor: &str) -> Option<Position> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
     let (micros, id) = text.split_once(',')?;
     let created_at_micros = micros.parse().ok()?;
-    DateTime::<Utc>::from_timestamp_micros(created_at_micros)?;
+    // Times outside of Postgres' calendar would fail there, as if it were our fault.
+    DateTime::<Utc>::from_timestamp_micros(created_at_micros).filter(|time| (1..=9999).contains(&time.year()))?;
     Some(Position { created_at_micros, id: id.parse().ok()? })
 }
 

@@ -10,7 +10,7 @@ mod history;
 mod status;
 mod view;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -22,7 +22,7 @@ use axum::{
 use chrono_tz::Tz;
 use kube::Client;
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::{
     Modify, OpenApi,
@@ -39,6 +39,8 @@ use crate::{
 
 /// Deadline of a request. More than the store's own, so that its reason is the one told.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the last answers are given to reach their clients at shutdown.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Largest body of a request.
 const BODY_MAX: usize = 128 * 1024;
 /// Requests answered at a time; more are turned away at once rather than queued.
@@ -101,9 +103,9 @@ pub fn router(app: App, access: Access, probes: Probes) -> Router {
     sync.with_state(app)
         .route_layer(middleware::from_fn_with_state(access, auth::require))
         .route_layer(middleware::from_fn_with_state(guard, guarded))
-        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .merge(health::routes(probes))
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .fallback(async || ApiError::NotFound("there is nothing at this path; see /docs".to_owned()))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
@@ -132,10 +134,27 @@ async fn guarded(State(guard): State<Guard>, route: MatchedPath, request: Reques
     response
 }
 
-/// Serves until `stop`; requests under way end first.
+/// Serves until `stop`; requests under way end first. A client that holds a connection and says nothing, or half a request,
+/// is not waited for.
 ///
 /// # Errors
 /// When accepting connections fails for good.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    let under_way = TaskTracker::new();
+    let router = router.layer(middleware::from_fn_with_state(under_way.clone(), tracked));
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
+    let drained = async {
+        stop.cancelled().await;
+        under_way.close();
+        under_way.wait().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        served = served => served,
+        () = drained => Ok(()),
+    }
+}
+
+async fn tracked(State(under_way): State<TaskTracker>, request: Request, next: Next) -> Response {
+    under_way.track_future(next.run(request)).await
 }

@@ -57,24 +57,32 @@ impl Store {
         Ok(deliveries)
     }
 
-    /// Marks executions as published: the broker confirmed their messages. Marking twice is harmless.
+    /// Marks executions as published: the broker confirmed their messages. Marking twice is harmless. Answers those that
+    /// are still to be marked because somebody holds them locked: a worker may report in a transaction as long as its run,
+    /// and the others of the batch must not wait for that.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn mark_published(&self, ids: &[i64]) -> Result<(), Error> {
+    pub async fn mark_published(&self, ids: &[i64]) -> Result<Vec<i64>, Error> {
         self.call(
             "mark executions as published",
             sqlx::query!(
                 "UPDATE sync_executions
                  SET published_at = now(), claimed_until = NULL,
                      publish_problem = NULL, publish_message = NULL, publish_failed_at = NULL
-                 WHERE id = ANY($1) AND published_at IS NULL",
+                 WHERE id IN (
+                     SELECT id FROM sync_executions WHERE id = ANY($1) AND published_at IS NULL
+                     FOR UPDATE SKIP LOCKED)",
                 ids
             )
             .execute(&self.pool),
         )
         .await?;
-        Ok(())
+        self.call(
+            "look for executions that are still to be marked",
+            sqlx::query_scalar!("SELECT id FROM sync_executions WHERE id = ANY($1) AND published_at IS NULL", ids).fetch_all(&self.pool),
+        )
+        .await
     }
 
     /// Gives up the claim on executions that were not published, and notes why. One whose SyncExecution was deleted

@@ -26,7 +26,8 @@ impl Store {
         Ok(())
     }
 
-    /// Ends executions whose deadline passed as failed; answers their ids.
+    /// Ends executions whose deadline passed as failed; answers their ids. One that a worker holds locked is left for the
+    /// next time: the others must not wait for its transaction.
     ///
     /// # Errors
     /// [`Error`].
@@ -38,7 +39,9 @@ impl Store {
                  SET status = 'error', finish_reason = $1, claimed_until = NULL,
                      error_message = format('not finished within activeDeadlineSeconds (%s s)',
                                             round(EXTRACT(EPOCH FROM deadline_at - created_at)))
-                 WHERE status = 'running' AND deadline_at <= now()
+                 WHERE id IN (
+                     SELECT id FROM sync_executions WHERE status = 'running' AND deadline_at <= now()
+                     FOR UPDATE SKIP LOCKED)
                  RETURNING id",
                 FinishReason::DeadlineExceeded.as_str()
             )

@@ -76,39 +76,12 @@ impl Store {
     /// [`Error`].
     pub async fn open(&self, mode: Mode, report: &ValidReport) -> Result<Opened, Error> {
         let (start, end) = (report.window.map(|window| window.start()), report.window.map(|window| window.end()));
-        let matched = self
-            .call(
-                "match a run of the worker",
-                select_executions!(
-                    "UPDATE sync_executions
-                     SET status = COALESCE($4, status),
-                         records_processed = COALESCE($5, records_processed),
-                         duration_seconds = COALESCE($6::bigint / 100.0, duration_seconds),
-                         error_message = COALESCE($7, error_message),
-                         window_start = COALESCE($2, window_start),
-                         window_end = COALESCE($3, window_end)
-                     WHERE id = (
-                         SELECT id FROM sync_executions
-                         WHERE mode = $1 AND status = 'running' AND started_at IS NULL AND request_uid IS NOT NULL
-                           AND (published_at IS NOT NULL OR claimed_until IS NOT NULL)
-                           AND (mode = 'update' OR (window_start IS NOT DISTINCT FROM $2 AND window_end IS NOT DISTINCT FROM $3))
-                         ORDER BY id LIMIT 1
-                         FOR UPDATE SKIP LOCKED)
-                     RETURNING",
-                    "",
-                    mode.as_str(),
-                    start,
-                    end,
-                    report.status.map(Status::as_str),
-                    report.records_processed,
-                    report.duration_hundredths,
-                    report.error_message,
-                )
-                .fetch_optional(&self.pool),
-            )
-            .await?;
-        if let Some(row) = matched {
-            return Ok(Opened::Matched(Box::new(row.try_into()?)));
+        let mut matched = self.match_run(mode, report).await?;
+        if matched.is_none() && self.skipped(mode, report).await? {
+            matched = self.match_run(mode, report).await?;
+        }
+        if let Some(execution) = matched {
+            return Ok(Opened::Matched(Box::new(execution)));
         }
         let status = report.status.unwrap_or(Status::Running);
         let created = self
@@ -138,5 +111,67 @@ impl Store {
             address: self.address.clone(),
             source: sqlx::Error::RowNotFound,
         })
+    }
+
+    /// Starts the oldest execution that is out, not started, and asked for in these words. Rows that somebody else is
+    /// writing are left to them.
+    async fn match_run(&self, mode: Mode, report: &ValidReport) -> Result<Option<Execution>, Error> {
+        let (start, end) = (report.window.map(|window| window.start()), report.window.map(|window| window.end()));
+        self.call(
+            "match a run of the worker",
+            select_executions!(
+                "UPDATE sync_executions
+                     SET status = COALESCE($4, status),
+                         records_processed = COALESCE($5, records_processed),
+                         duration_seconds = COALESCE($6::bigint / 100.0, duration_seconds),
+                         error_message = COALESCE($7, error_message),
+                         window_start = COALESCE($2, window_start),
+                         window_end = COALESCE($3, window_end)
+                     WHERE id = (
+                         SELECT id FROM sync_executions
+                         WHERE mode = $1 AND status = 'running' AND started_at IS NULL AND request_uid IS NOT NULL
+                           AND (published_at IS NOT NULL OR claimed_until IS NOT NULL)
+                           AND (mode = 'update' OR (window_start IS NOT DISTINCT FROM $2 AND window_end IS NOT DISTINCT FROM $3))
+                         ORDER BY id LIMIT 1
+                         FOR UPDATE SKIP LOCKED)
+                     RETURNING",
+                "",
+                mode.as_str(),
+                start,
+                end,
+                report.status.map(Status::as_str),
+                report.records_processed,
+                report.duration_hundredths,
+                report.error_message,
+            )
+            .fetch_optional(&self.pool),
+        )
+        .await?
+        .map(Execution::try_from)
+        .transpose()
+    }
+
+    /// Whether there is something to match all the same, that was skipped because it was locked. The relay locks a row for
+    /// the moment of its mark, just when the worker has its message: that moment is waited for. A worker's lock is not.
+    async fn skipped(&self, mode: Mode, report: &ValidReport) -> Result<bool, Error> {
+        let (start, end) = (report.window.map(|window| window.start()), report.window.map(|window| window.end()));
+        let candidate = sqlx::query!(
+            r#"SELECT id, published_at IS NULL AS "unmarked!" FROM sync_executions
+               WHERE mode = $1 AND status = 'running' AND started_at IS NULL AND request_uid IS NOT NULL
+                 AND (published_at IS NOT NULL OR claimed_until IS NOT NULL)
+                 AND (mode = 'update' OR (window_start IS NOT DISTINCT FROM $2 AND window_end IS NOT DISTINCT FROM $3))
+               ORDER BY published_at IS NOT NULL, id LIMIT 1"#,
+            mode.as_str(),
+            start,
+            end,
+        );
+        let Some(candidate) = self.call("look for a run that is being published", candidate.fetch_optional(&self.pool)).await? else {
+            return Ok(false);
+        };
+        if candidate.unmarked {
+            let mark = sqlx::query_scalar!("SELECT id FROM sync_executions WHERE id = $1 FOR SHARE", candidate.id);
+            self.call("wait for a run that is being published", mark.fetch_optional(&self.pool)).await?;
+        }
+        Ok(true)
     }
 }

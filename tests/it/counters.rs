@@ -105,19 +105,23 @@ async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_
     let store = store(&world);
     world
         .sql(
-            "INSERT INTO sync_executions (request_uid, namespace, name, mode)
-             SELECT gen_random_uuid(), 'ns', n::text, 'update' FROM generate_series(1, 4) AS n",
+            "INSERT INTO sync_executions (request_uid, namespace, name, mode, deadline_at)
+             SELECT gen_random_uuid(), 'ns', n::text, 'update', now() FROM generate_series(1, 4) AS n",
         )
         .await;
-    let claimed = store.claim(1).await.unwrap();
+    let first = store.claim(1).await.unwrap()[0].id;
     let mut worker = world.database.begin().await.unwrap();
-    sqlx::query("UPDATE sync_executions SET status = 'success' WHERE id = $1").bind(claimed[0].id).execute(&mut *worker).await.unwrap();
+    sqlx::query("UPDATE sync_executions SET status = 'success' WHERE id = $1").bind(first).execute(&mut *worker).await.unwrap();
     timeout(Duration::from_secs(4), async {
-        let next = store.claim(10).await.unwrap();
-        assert_eq!(next.len(), 3);
-        store.mark_published(&next.iter().map(|delivery| delivery.id).collect::<Vec<_>>()).await.unwrap();
+        let mut ids: Vec<i64> = store.claim(10).await.unwrap().iter().map(|delivery| delivery.id).collect();
+        assert_eq!(ids.len(), 3);
+        ids.insert(0, first);
+        assert_eq!(store.mark_published(&ids).await.unwrap(), [first], "all but the one that the worker holds");
         let sql = "UPDATE sync_executions SET status = 'success', duration_seconds = 1 WHERE id = $1";
-        assert_eq!(sqlx::query(sql).bind(next[0].id).execute(&world.database).await.unwrap().rows_affected(), 1);
+        assert_eq!(sqlx::query(sql).bind(ids[1]).execute(&world.database).await.unwrap().rows_affected(), 1);
+        let mut overdue = store.end_overdue().await.unwrap();
+        overdue.sort_unstable();
+        assert_eq!(overdue, ids[2..]);
         world.sql("INSERT INTO sync_executions (mode, status) SELECT 'update', 'success' FROM generate_series(1, 30)").await;
         store.fold_counters().await.unwrap();
         assert_eq!(store.totals().await.unwrap().all().executions, 34);
@@ -125,6 +129,7 @@ async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_
     .await
     .expect("nobody waits for the open transaction");
     worker.commit().await.unwrap();
+    assert_eq!(store.mark_published(&[first]).await.unwrap(), [0_i64; 0], "its report was the proof");
     assert_eq!(world.number(WRONG).await, 0);
     assert_eq!(world.number("SELECT sum(executions)::bigint FROM sync_execution_counters WHERE status = 'success'").await, 32);
 }

@@ -6,13 +6,20 @@
 mod common;
 
 mod admission;
+mod adoption;
 mod architecture;
 mod broker;
+mod cli;
 mod counters;
 mod crashes;
 mod ensure;
+mod force;
 mod lost_record;
 mod objects;
 mod outages;
 mod path;
 mod record;
+mod reports;
+mod rest;
+mod rest_edges;
+mod worker_runs;
