@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sqlx::{
     Connection, PgConnection,
-    postgres::{PgDatabaseError, PgListener},
+    postgres::{PgDatabaseError, PgListener, PgQueryResult},
 };
 use tokio::time::timeout;
 
@@ -133,7 +133,7 @@ async fn of_several_writers_that_end_the_same_row_at_once_one_does() {
             let sql = "UPDATE sync_executions SET status = $2, records_processed = $3 WHERE id = $1";
             sqlx::query(sql).bind(id).bind(end).bind(i32::try_from(records).unwrap()).execute(connection)
         });
-        let touched: Vec<u64> = futures::future::try_join_all(racing).await.unwrap().iter().map(|done| done.rows_affected()).collect();
+        let touched: Vec<u64> = futures::future::try_join_all(racing).await.unwrap().iter().map(PgQueryResult::rows_affected).collect();
         assert_eq!(touched.iter().sum::<u64>(), 1, "{touched:?}");
         let winner = touched.iter().position(|touched| *touched == 1).unwrap();
         let row = row(&world, id).await;
