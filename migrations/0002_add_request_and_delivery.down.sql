@@ -10,6 +10,7 @@ ALTER TABLE sync_executions
     DROP COLUMN attempt,
     DROP COLUMN deadline_at,
     DROP COLUMN deleted_at,
+    DROP COLUMN held_at,
     DROP COLUMN claimed_until,
     DROP COLUMN publish_problem,
     DROP COLUMN publish_message,

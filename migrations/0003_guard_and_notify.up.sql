@@ -27,10 +27,10 @@ BEGIN
         NEW.deadline_at := OLD.deadline_at;
     ELSE
         IF (NEW.published_at, NEW.claimed_until, NEW.publish_problem, NEW.publish_message, NEW.publish_failed_at,
-            NEW.attempt, NEW.deleted_at, NEW.finish_reason)
+            NEW.attempt, NEW.deleted_at, NEW.held_at, NEW.finish_reason)
            IS NOT DISTINCT FROM
            (OLD.published_at, OLD.claimed_until, OLD.publish_problem, OLD.publish_message, OLD.publish_failed_at,
-            OLD.attempt, OLD.deleted_at, OLD.finish_reason) THEN
+            OLD.attempt, OLD.deleted_at, OLD.held_at, OLD.finish_reason) THEN
             NEW.heartbeat_at := at;
             -- A worker that only reports the end tells the start by the duration.
             NEW.started_at := COALESCE(NEW.started_at, GREATEST(
@@ -71,6 +71,23 @@ END $$;
 
 CREATE TRIGGER sync_executions_guard BEFORE UPDATE ON sync_executions
     FOR EACH ROW EXECUTE FUNCTION sync_executions_guard();
+
+-- BEFORE INSERT: a run that a worker records by itself has started, and may have ended.
+CREATE FUNCTION sync_executions_guard_insert() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.status <> 'running' THEN
+        NEW.finished_at := COALESCE(NEW.finished_at, clock_timestamp());
+    END IF;
+    IF NEW.request_uid IS NULL THEN
+        NEW.started_at := COALESCE(NEW.started_at, COALESCE(NEW.finished_at, clock_timestamp())
+            - make_interval(secs => COALESCE(NEW.duration_seconds, 0)::double precision));
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER sync_executions_guard_insert BEFORE INSERT ON sync_executions
+    FOR EACH ROW EXECUTE FUNCTION sync_executions_guard_insert();
 
 -- One notification per changed object, naming it; Postgres sends them with the commit, repeats folded.
 CREATE FUNCTION sync_executions_notify() RETURNS trigger

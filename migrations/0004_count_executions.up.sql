@@ -19,7 +19,7 @@ CREATE FUNCTION sync_executions_count() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     IF TG_OP = 'TRUNCATE' THEN
-        DELETE FROM sync_execution_counters;
+        TRUNCATE sync_execution_counters;
     ELSIF TG_OP = 'INSERT' THEN
         INSERT INTO sync_execution_counters (status, executions, durations, duration_seconds)
         SELECT status, count(*), count(duration_seconds), COALESCE(sum(duration_seconds), 0)

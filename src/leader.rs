@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use crate::{
     backoff::jittered,
     health::{Dependency, Health},
+    kubernetes::describe,
     metrics::Metrics,
 };
 
@@ -67,6 +68,8 @@ pub struct LeaseConfig {
     pub namespace: String,
     /// This replica.
     pub identity: String,
+    /// The API server's address, for messages.
+    pub server: String,
     /// `leaseDurationSeconds`.
     pub duration: Duration,
 }
@@ -175,8 +178,8 @@ impl Elector {
         let began = Instant::now();
         // No call may outlast the trust that it is to extend.
         let attempt = match timeout(self.trust() / 2, self.try_take(seen, began)).await {
-            Ok(attempt) => attempt.map_err(|error| error.to_string()),
-            Err(_) => Err("no answer from the API server in time".to_owned()),
+            Ok(attempt) => attempt.map_err(|error| format!("{}: {}", self.config.server, describe(&error))),
+            Err(_) => Err(format!("{}: no answer in time", self.config.server)),
         };
         match &attempt {
             Ok(_) => self.health.works(Dependency::Kubernetes),
@@ -256,7 +259,7 @@ impl Elector {
         };
         match timeout(self.trust() / 2, give_up).await {
             Ok(Ok(())) => info!(lease = self.config.name, "lease released"),
-            Ok(Err(error)) => warn!(lease = self.config.name, error = %error, "cannot release the lease; it ends by itself"),
+            Ok(Err(error)) => warn!(lease = self.config.name, error = describe(&error), "cannot release the lease; it ends by itself"),
             Err(_) => warn!(lease = self.config.name, "cannot release the lease in time; it ends by itself"),
         }
     }

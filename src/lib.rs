@@ -3,7 +3,7 @@
 //! - [`crd`] what users see in Kubernetes; [`domain`] what the words mean. Neither does IO.
 //! - [`store`] the Postgres door, [`broker`] the RabbitMQ door, [`controller`] the Kubernetes door, [`http`] the HTTP door.
 //! - [`relay`] turns recorded executions into messages; [`leader`] says which replica may have effects.
-//! - [`cli`] flags and subcommands; [`telemetry`], [`metrics`], [`health`], [`shutdown`], [`backoff`], [`clock`] serve all.
+//! - [`cli`] flags and subcommands; [`kubernetes`], [`telemetry`], [`metrics`], [`health`], [`shutdown`], [`backoff`], [`clock`] serve all.
 
 pub mod backoff;
 pub mod broker;
@@ -14,6 +14,7 @@ pub mod crd;
 pub mod domain;
 pub mod health;
 pub mod http;
+pub mod kubernetes;
 pub mod leader;
 pub mod metrics;
 pub mod relay;

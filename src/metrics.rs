@@ -56,6 +56,8 @@ pub struct Metrics {
     pub ensure_batch_size: Histogram,
     /// Messages by outcome: `confirmed`, `BrokerUnavailable`, `Unroutable`, `Rejected`.
     pub publishes: Family<Outcome, Counter>,
+    /// Messages published that may have been sent before: each can be a second copy on the wire, with the same id.
+    pub publishes_again: Counter,
     /// Seconds from recording to confirm.
     pub publish_delay_seconds: Histogram,
     /// Executions that wait to be published.
@@ -79,15 +81,26 @@ pub struct Metrics {
 /// Buckets for what takes milliseconds to seconds.
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut registry = Registry::with_prefix("sync_operator");
+/// Which process the metrics are of: each shows only what it can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// `sync-operator controller`.
+    Controller,
+    /// `sync-operator api`.
+    Api,
+}
+
+impl Metrics {
+    /// All metrics at zero; those of `role` are shown.
+    #[must_use]
+    pub fn new(role: Role) -> Self {
         let metrics = Self {
             reconciles: Family::default(),
             reconcile_seconds: Histogram::new(SECONDS),
             status_writes: Family::default(),
             ensure_batch_size: Histogram::new([1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0]),
             publishes: Family::default(),
+            publishes_again: Counter::default(),
             publish_delay_seconds: Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0]),
             unpublished: Gauge::default(),
             unpublished_oldest_seconds: Gauge::default(),
@@ -99,35 +112,41 @@ impl Default for Metrics {
             http_seconds: Histogram::new(SECONDS),
             registry: Registry::default(),
         };
-        registry.register("reconciles", "Reconciles by outcome", metrics.reconciles.clone());
-        registry.register_with_unit("reconcile", "Time per reconcile", Unit::Seconds, metrics.reconcile_seconds.clone());
-        registry.register("status_writes", "Status writes to the API server by outcome", metrics.status_writes.clone());
-        registry.register("ensure_batch_size", "Requests recorded or looked up by one statement", metrics.ensure_batch_size.clone());
-        registry.register("publishes", "Messages by outcome", metrics.publishes.clone());
-        registry.register_with_unit(
-            "publish_delay",
-            "Time from recording to the broker's confirm",
-            Unit::Seconds,
-            metrics.publish_delay_seconds.clone(),
-        );
-        registry.register("unpublished_executions", "Executions that wait to be published", metrics.unpublished.clone());
-        registry.register_with_unit(
-            "unpublished_oldest",
-            "Age of the oldest execution that waits to be published",
-            Unit::Seconds,
-            metrics.unpublished_oldest_seconds.clone(),
-        );
-        registry.register("deadlines_exceeded", "Executions ended by activeDeadlineSeconds", metrics.deadlines_exceeded.clone());
+        let mut registry = Registry::with_prefix("sync_operator");
         registry.register("reports", "Reports of workers by way and outcome", metrics.reports.clone());
-        registry.register("leader", "1 while this replica leads", metrics.leader.clone());
-        registry.register("executions", "All executions by status, from the record", metrics.executions.clone());
-        registry.register("http_requests", "HTTP requests by method, route and code", metrics.http_requests.clone());
-        registry.register_with_unit("http_request", "Time per HTTP request", Unit::Seconds, metrics.http_seconds.clone());
+        match role {
+            Role::Controller => metrics.register_controller(&mut registry),
+            Role::Api => metrics.register_api(&mut registry),
+        }
         Self { registry, ..metrics }
     }
-}
 
-impl Metrics {
+    fn register_api(&self, registry: &mut Registry) {
+        registry.register("http_requests", "HTTP requests by method, route and code", self.http_requests.clone());
+        registry.register_with_unit("http_request", "Time per HTTP request", Unit::Seconds, self.http_seconds.clone());
+    }
+
+    fn register_controller(&self, registry: &mut Registry) {
+        registry.register("reconciles", "Reconciles by outcome", self.reconciles.clone());
+        registry.register_with_unit("reconcile", "Time per reconcile", Unit::Seconds, self.reconcile_seconds.clone());
+        registry.register("status_writes", "Status writes to the API server by outcome", self.status_writes.clone());
+        registry.register("ensure_batch_size", "Requests recorded or looked up by one statement", self.ensure_batch_size.clone());
+        registry.register("publishes", "Messages by outcome", self.publishes.clone());
+        registry.register(
+            "publishes_again",
+            "Messages published that may have been sent before, with the same id",
+            self.publishes_again.clone(),
+        );
+        let delay = self.publish_delay_seconds.clone();
+        registry.register_with_unit("publish_delay", "Time from recording to the broker's confirm", Unit::Seconds, delay);
+        registry.register("unpublished_executions", "Executions that wait to be published", self.unpublished.clone());
+        let oldest = self.unpublished_oldest_seconds.clone();
+        registry.register_with_unit("unpublished_oldest", "Age of the oldest execution that waits to be published", Unit::Seconds, oldest);
+        registry.register("deadlines_exceeded", "Executions ended by activeDeadlineSeconds", self.deadlines_exceeded.clone());
+        registry.register("leader", "1 while this replica leads", self.leader.clone());
+        registry.register("executions", "All executions by status, from the record", self.executions.clone());
+    }
+
     /// The OpenMetrics text.
     ///
     /// # Errors

@@ -16,12 +16,12 @@ use crate::{
     },
     clock,
     domain::{
-        execution::{FinishReason, PublishProblem},
+        execution::{FinishReason, PublishProblem, Request},
         message::{Delivery, Message},
     },
     leader::Leadership,
     metrics::{Metrics, Outcome},
-    store::{self, Store},
+    store::{self, Claimed, Store},
 };
 
 /// Messages in flight: confirms come no faster with more.
@@ -32,6 +32,9 @@ const POLL: Duration = Duration::from_secs(2);
 const NOTE_BATCH: i64 = 500;
 /// How long a confirmed batch is tried to be marked during shutdown; after that it is published again, with the same ids.
 const MARK_AT_SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// Tells whether a SyncExecution shows that its message was published.
+pub type ShownAsPublished = Box<dyn Fn(&Request) -> bool + Send + Sync>;
 
 /// Publishes what is recorded and not published.
 pub struct Relay {
@@ -45,6 +48,8 @@ pub struct Relay {
     pub recorded: Arc<Notify>,
     /// Asked before every publish.
     pub leadership: Leadership,
+    /// Asked of every claim.
+    pub shown_as_published: ShownAsPublished,
     /// Counts.
     pub metrics: Arc<Metrics>,
 }
@@ -149,10 +154,32 @@ impl Relay {
         Pass::Trouble
     }
 
-    /// The messages of what was claimed; what cannot be told to the worker ends as failed.
-    async fn compose(&self, claimed: Vec<Delivery>) -> Vec<(Delivery, Message)> {
+    /// The messages of what was claimed. What cannot be told to the worker ends as failed. A row that is
+    /// not published while its object shows that it was has been restored from an older state: it is put aside for a person
+    /// to decide.
+    async fn compose(&self, claimed: Vec<Claimed>) -> Vec<(Delivery, Message)> {
         let mut batch = Vec::with_capacity(claimed.len());
-        for delivery in claimed {
+        for Claimed { delivery, request, again } in claimed {
+            if (self.shown_as_published)(&request) {
+                match self.store.hold(delivery.id).await {
+                    Ok(()) => warn!(
+                        execution.id = delivery.id,
+                        object.namespace = request.namespace,
+                        object.name = request.name,
+                        "not published again: its object shows that it was published before, so the record is an older one, restored; see condition RecordBehind"
+                    ),
+                    Err(error) => warn!(execution.id = delivery.id, error = %error, "cannot put an execution aside yet"),
+                }
+                continue;
+            }
+            if again {
+                self.metrics.publishes_again.inc();
+                info!(
+                    execution.id = delivery.id,
+                    message.id = delivery.message_id(),
+                    "publishing again: the message may have been sent before"
+                );
+            }
             match delivery.message(self.zone) {
                 Ok(message) => batch.push((delivery, message)),
                 Err(error) => {

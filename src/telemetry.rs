@@ -1,7 +1,7 @@
 //! Logs: one line per event on standard error, as text or JSON.
 
 use clap::ValueEnum;
-use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, util::SubscriberInitExt};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -17,9 +17,15 @@ pub enum LogFormat {
 /// # Errors
 /// What is wrong with the filter.
 pub fn start(level: &str, format: LogFormat) -> Result<(), String> {
-    // lapin logs every failed connect that we log ourselves, with what we know about it.
-    let filter = EnvFilter::try_new(format!("{level},lapin=off,amq_protocol=off,async_rs=off,sqlx::postgres::notice=warn"))
-        .map_err(|error| error.to_string())?;
+    // A bare word that is no level would be taken for the name of a part of the program, and silence all others.
+    if let Some(word) = level.split(',').map(str::trim).find(|part| !part.contains('=') && part.parse::<LevelFilter>().is_err()) {
+        return Err(format!("`{word}` is no level"));
+    }
+    // These log every failed connect that we log ourselves, with what we know about it.
+    let filter = EnvFilter::try_new(format!(
+        "{level},lapin=off,kube_client::client::builder=off,amq_protocol=off,async_rs=off,sqlx::postgres::notice=warn"
+    ))
+    .map_err(|error| error.to_string())?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(false).finish().try_init(),

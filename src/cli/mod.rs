@@ -65,6 +65,13 @@ struct DatabaseArgs {
     /// The database, like postgres://user:password@host:5432/sync
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<SecretString>,
+}
+
+/// The record, for a process that stays.
+#[derive(Args)]
+struct StoreArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
     /// Most connections to the database.
     #[arg(long, env = "DATABASE_MAX_CONNECTIONS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(3..=1000))]
     database_max_connections: u32,
@@ -74,14 +81,14 @@ struct DatabaseArgs {
 #[derive(Args)]
 struct ZoneArgs {
     /// Time zone in which the worker reads and writes local times (IANA name).
-    #[arg(long, env = "WORKER_TIMEZONE", default_value = "America/Cuiaba")]
+    #[arg(long, env = "WORKER_TIMEZONE", default_value = "America/Cuiaba", value_parser = zone)]
     worker_timezone: Tz,
 }
 
 #[derive(Args)]
 struct ControllerArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
+    store: StoreArgs,
     #[command(flatten)]
     zone: ZoneArgs,
     /// The broker, like amqp://user:password@host:5672/%2f
@@ -122,7 +129,7 @@ struct ControllerArgs {
 #[derive(Args)]
 struct ApiArgs {
     #[command(flatten)]
-    database: DatabaseArgs,
+    store: StoreArgs,
     #[command(flatten)]
     zone: ZoneArgs,
     /// Where to serve.
@@ -187,6 +194,10 @@ impl Cli {
     }
 }
 
+fn zone(name: &str) -> Result<Tz, String> {
+    name.parse().map_err(|_| "WORKER_TIMEZONE is an IANA time zone name like America/Cuiaba".to_owned())
+}
+
 fn given<T>(value: Option<T>, flag: &str, variable: &str, example: &str) -> Result<T, Failure> {
     value.ok_or_else(|| Failure::Setting(format!("--{flag} is not set: pass it, or set {variable}, like {example}")))
 }
@@ -201,9 +212,11 @@ impl DatabaseArgs {
             Err(wrong("database-url", "DATABASE_URL", "it does not begin with postgres://", DATABASE_EXAMPLE))
         }
     }
+}
 
+impl StoreArgs {
     fn store(&self) -> Result<Store, Failure> {
-        Store::new(self.url()?, self.database_max_connections)
+        Store::new(self.database.url()?, self.database_max_connections)
             .map_err(|error| wrong("database-url", "DATABASE_URL", error, DATABASE_EXAMPLE))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Write, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kube::{Client, CustomResourceExt};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -20,23 +20,21 @@ use crate::{
         health::Probes,
     },
     leader::LeaseConfig,
-    metrics::Metrics,
+    metrics::{Metrics, Role},
     shutdown,
-    store::{Store, migrate::Migrations},
+    store::{self, Store, migrate::Migrations},
 };
 
 /// How long pools are given to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The kubeconfig, or the pod's service account.
 async fn kube_config() -> Result<kube::Config, Failure> {
-    let mut config = kube::Config::infer().await.map_err(|error| {
-        Failure::Setting(format!("no Kubernetes cluster is configured: set KUBECONFIG to a kubeconfig file, or run in a pod ({error})"))
-    })?;
-    // Retries hidden in a call would outlast every deadline here; each caller has its own.
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    Ok(config)
+    crate::kubernetes::config().await.map_err(|error| {
+        let file = std::env::var("KUBECONFIG").map_or_else(|_| "it is not set".to_owned(), |file| format!("now {file}"));
+        Failure::Setting(format!(
+            "no Kubernetes cluster is configured: set KUBECONFIG ({file}) to a kubeconfig file that can be read, or run in a pod; {error}"
+        ))
+    })
 }
 
 async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
@@ -46,7 +44,7 @@ async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener
 }
 
 pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
-    let store = args.database.store()?;
+    let store = args.store.store()?;
     let broker = args.broker()?;
     let config = kube_config().await?;
     let listener = listen(args.metrics_listen, "metrics-listen").await?;
@@ -59,13 +57,14 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
             name: args.lease_name.clone(),
             namespace: or_default(&args.lease_namespace),
             identity,
+            server: config.cluster_url.to_string(),
             duration: Duration::from_secs(args.lease_duration_seconds.into()),
         },
         zone: args.zone.worker_timezone,
         gather: args.gather(),
         events: args.events,
     };
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(Role::Controller));
     let health = Arc::new(Health::expecting(&[Dependency::Broker, Dependency::Kubernetes]));
     let probes = Probes { store: store.clone(), health: Arc::clone(&health), metrics: Arc::clone(&metrics) };
     let parts = Parts {
@@ -87,7 +86,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
-    let store = args.database.store()?;
+    let store = args.store.store()?;
     let access = match (
         args.admin_username.filter(|name| !name.is_empty()),
         args.admin_password.filter(|password| !password.expose_secret().is_empty()),
@@ -105,7 +104,7 @@ pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
     let config = kube_config().await?;
     let listener = listen(args.api_listen, "api-listen").await?;
     let namespace = if args.force_namespace.is_empty() { config.default_namespace.clone() } else { args.force_namespace };
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(Role::Api));
     let probes = Probes { store: store.clone(), health: Arc::default(), metrics: Arc::clone(&metrics) };
     let app = App {
         store: store.clone(),
@@ -130,9 +129,12 @@ async fn close(store: &Store) {
 }
 
 pub(super) async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
-    let migrations = Migrations::connect(args.database.url()?, args.zone.worker_timezone)
-        .await
-        .context("cannot connect to the database of --database-url (DATABASE_URL): is it up, and are user, password and database right?")?;
+    let migrations = Migrations::connect(args.database.url()?, args.zone.worker_timezone).await.map_err(|error| {
+        let told = store::explain(&error);
+        anyhow!(
+            "cannot connect to the database of --database-url (DATABASE_URL): {told}: is it up, and are user, password and database right?"
+        )
+    })?;
     let before = migrations.status().await?;
     match args.direction {
         Direction::Status => {}

@@ -19,6 +19,7 @@ use crate::{
     backoff::{Backoff, jittered},
     crd::SyncExecution,
     domain::execution::Request,
+    kubernetes::describe,
     leader::Leadership,
     store::{self, Store},
 };
@@ -46,7 +47,7 @@ enum Error {
     Store(#[from] store::Error),
     #[error("leadership is in doubt")]
     NotLeading,
-    #[error("look for {namespace}/{name}: {source}")]
+    #[error("look for {namespace}/{name}: {}", describe(source))]
     Get { namespace: String, name: String, source: kube::Error },
     #[error("look for {namespace}/{name}: no answer within {} s", GET_TIMEOUT.as_secs())]
     Silent { namespace: String, name: String },

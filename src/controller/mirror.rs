@@ -19,6 +19,7 @@ use tracing::{debug, info};
 use crate::{
     crd::{ConditionType, Reason, SyncExecution, SyncExecutionStatus},
     domain::Phase,
+    kubernetes::describe,
     leader::Leadership,
     metrics::{Metrics, Outcome},
 };
@@ -36,7 +37,7 @@ const IN_FLIGHT: usize = 32;
 #[derive(Debug, Error)]
 pub enum Error {
     /// The API server refused it, or could not be reached.
-    #[error("status write: {0}")]
+    #[error("status write: {}", describe(.0))]
     Failed(#[source] kube::Error),
     /// No answer within the deadline.
     #[error("status write: no answer in time")]
@@ -172,7 +173,9 @@ fn patience(status: &SyncExecutionStatus) -> u32 {
     let to_be_published =
         || status.conditions.iter().any(|c| c.type_ == ConditionType::Published.as_str() && c.reason == Reason::AwaitingConfirm.as_str());
     match status.phase {
-        Some(phase) if phase >= Phase::Succeeded => 0,
+        Some(phase) if phase.is_final() => 0,
+        // Asking the database has taken its time already.
+        Some(Phase::Pending) if status.execution_id.is_none() => 0,
         Some(Phase::Pending) if to_be_published() => 4,
         _ => 1,
     }

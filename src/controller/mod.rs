@@ -40,7 +40,7 @@ use crate::{
     health::{Dependency, Health},
     leader::{Elector, Leadership, LeaseConfig},
     metrics::Metrics,
-    relay::Relay,
+    relay::{Relay, ShownAsPublished},
     store::{Store, batch::Batcher, listen::Change},
 };
 
@@ -126,7 +126,15 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         async move { store.listen(change_sender, term).await }
     });
     tasks.spawn({
-        let relay = Relay { store, broker, zone: settings.zone, recorded, leadership, metrics };
+        let relay = Relay {
+            store,
+            broker,
+            zone: settings.zone,
+            recorded,
+            leadership,
+            shown_as_published: shown_as_published(cache.clone()),
+            metrics,
+        };
         let (mut swept, term) = (swept.subscribe(), term.clone());
         async move {
             let may_publish = tokio::select! {
@@ -192,6 +200,17 @@ fn triggers(changes: mpsc::Receiver<Change>) -> (impl futures::Stream<Item = ()>
         })
     });
     (everything, objects)
+}
+
+/// What the watch knows of an object's message.
+fn shown_as_published(cache: reflector::Store<Guarded>) -> ShownAsPublished {
+    Box::new(move |request| {
+        let object = cache.get(&ObjectRef::new(&request.name).within(&request.namespace));
+        object.as_ref().and_then(|object| object.0.as_ref().ok()).is_some_and(|object| {
+            let same = object.uid().as_deref() == Some(&request.uid.to_string());
+            same && object.status.as_ref().is_some_and(|status| status.publish_time.is_some())
+        })
+    })
 }
 
 /// What is never read is not kept: it is most of an object's size.

@@ -24,6 +24,7 @@ use crate::{
     backoff::jittered,
     crd::{SyncExecution, SyncExecutionStatus},
     domain::{Execution, Window, execution::Request},
+    kubernetes::describe,
     leader::Leadership,
     metrics::{Metrics, Outcome},
     store::{
@@ -69,7 +70,7 @@ pub enum Error {
     #[error(transparent)]
     Mirror(#[from] mirror::Error),
     /// Deleting after the time to live.
-    #[error("delete: {0}")]
+    #[error("delete: {}", describe(.0))]
     Delete(#[source] kube::Error),
     /// No answer to that.
     #[error("delete: no answer in time")]
@@ -138,9 +139,7 @@ async fn step(object: &SyncExecution, context: &Context) -> Result<(&'static str
         Ask::Ensure(Box::new(new))
     };
     match context.batcher.ask(ask).await {
-        Ok(Some(row)) if shown.revision.is_some_and(|revision| revision > row.revision) => {
-            show(object, &status::record_behind(object), context).await
-        }
+        Ok(Some(row)) if status::shows_more_than(&shown, &row) => show(object, &status::record_behind(object), context).await,
         Ok(Some(row)) => {
             let (outcome, action) = show(object, &status::of(&row, object.metadata.generation), context).await?;
             if outcome == "later" || deleting {

@@ -57,6 +57,14 @@ pub fn not_recorded(object: &SyncExecution) -> SyncExecutionStatus {
     }
 }
 
+/// Whether a status shows more than the record: a later revision, or an end that is not the record's. Rows do not go back by
+/// themselves, so somebody restored an older state.
+#[must_use]
+pub fn shows_more_than(shown: &SyncExecutionStatus, row: &Execution) -> bool {
+    let other_end = shown.phase.is_some_and(|phase| phase.is_final() && phase != Phase::of(row));
+    other_end || shown.revision.is_some_and(|revision| revision > row.revision)
+}
+
 /// The status of an object whose record is gone: what it showed, and that it needs a person. It is not run again.
 #[must_use]
 pub fn record_lost(object: &SyncExecution) -> SyncExecutionStatus {
@@ -328,6 +336,18 @@ mod tests {
         );
         object.status = Some(status.clone());
         assert_eq!(record_lost(&object), status, "shown once, nothing more is written");
+    }
+
+    #[test]
+    fn an_older_row_or_another_end_is_less_than_what_is_shown() {
+        let row = Execution { revision: 3, ..recorded() };
+        let shown =
+            |phase, revision| SyncExecutionStatus { phase: Some(phase), revision: Some(revision), ..SyncExecutionStatus::default() };
+        assert!(!shows_more_than(&SyncExecutionStatus::default(), &row));
+        assert!(!shows_more_than(&shown(Phase::Pending, 3), &row));
+        assert!(shows_more_than(&shown(Phase::Pending, 4), &row));
+        assert!(shows_more_than(&shown(Phase::Succeeded, 2), &row), "an end is final, whatever the revision");
+        assert!(!shows_more_than(&shown(Phase::Succeeded, 3), &Execution { status: Status::Success, ..row.clone() }));
     }
 
     prop_compose! {

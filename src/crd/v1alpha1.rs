@@ -133,7 +133,9 @@ pub struct SyncWindow {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(oldSelf.revision) || (has(self.revision) && self.revision >= oldSelf.revision)")
-        .message("status.revision never decreases: an outdated writer was refused")
+        .message("status.revision never decreases: an outdated writer was refused"),
+    validation = Rule::new("!has(oldSelf.phase) || !(oldSelf.phase in ['Succeeded', 'Failed', 'Cancelled']) || (has(self.phase) && self.phase == oldSelf.phase)")
+        .message("status.phase never leaves Succeeded, Failed or Cancelled: a contradicting writer was refused")
 )]
 pub struct SyncExecutionStatus {
     /// `metadata.generation` of the spec that this status speaks of.

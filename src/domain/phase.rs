@@ -39,6 +39,12 @@ impl Phase {
         }
     }
 
+    /// Whether nothing may change it any more.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+
     /// The word shown.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

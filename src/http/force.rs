@@ -27,6 +27,7 @@ use super::{
 use crate::{
     crd::{SyncExecution, SyncExecutionSpec, SyncWindow},
     domain::{Execution, Mode, Window, window::parse_time},
+    kubernetes::describe,
 };
 
 /// The routes of this file.
@@ -38,6 +39,8 @@ pub fn routes() -> OpenApiRouter<App> {
 const CREATE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the record is looked at while waiting for the confirm.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Longest `reason`, as the SyncExecution takes it.
+const REASON_MAX: usize = 1024;
 /// Longest `Idempotency-Key`.
 const KEY_MAX: usize = 255;
 
@@ -83,6 +86,9 @@ async fn force(
     WithRejection(Json(request), _): WithRejection<Json<ForceRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
     let window = window(&request, &app)?;
+    if request.reason.as_ref().is_some_and(|reason| reason.chars().count() > REASON_MAX) {
+        return Err(ApiError::BadRequest(format!("reason is longer than {REASON_MAX} characters: shorten it")));
+    }
     let key = idempotency_key(&headers)?;
     let name = match &key {
         Some(key) => format!("force-{}", hex(&Sha256::digest(key)[..12])),
@@ -196,7 +202,7 @@ fn silent() -> ApiError {
 }
 
 fn refused(app: &App, error: &kube::Error) -> ApiError {
-    warn!(error = %error, object.namespace = app.namespace, "a SyncExecution could not be created");
+    warn!(error = describe(error), object.namespace = app.namespace, "a SyncExecution could not be created");
     match error {
         kube::Error::Api(status) if status.is_invalid() => ApiError::BadRequest(status.message.clone()),
         kube::Error::Api(status) if status.is_not_found() => ApiError::Unavailable(format!(

@@ -3,7 +3,7 @@
 use super::{Error, Store};
 use crate::domain::{
     Mode, Window,
-    execution::{FinishReason, PublishProblem},
+    execution::{FinishReason, PublishProblem, Request},
     message::Delivery,
     report::storable,
 };
@@ -14,47 +14,62 @@ pub const CLAIM_SECONDS: f64 = 30.0;
 /// Longest problem text that is kept, in characters.
 const MESSAGE_MAX: usize = 512;
 
+/// A claimed execution.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// What its message says.
+    pub delivery: Delivery,
+    /// Who asked.
+    pub request: Request,
+    /// Whether its message may have been sent before: a claim ran out, or a confirm never came.
+    pub again: bool,
+}
+
 impl Store {
     /// Claims up to `limit` unpublished executions, oldest first, for [`CLAIM_SECONDS`]. Two relays never get the same one.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn claim(&self, limit: i64) -> Result<Vec<Delivery>, Error> {
+    pub async fn claim(&self, limit: i64) -> Result<Vec<Claimed>, Error> {
         let rows = self
             .call(
                 "claim executions",
                 sqlx::query!(
-                    r#"UPDATE sync_executions SET claimed_until = now() + make_interval(secs => $2)
-                       WHERE id IN (
-                           SELECT id FROM sync_executions
+                    r#"UPDATE sync_executions AS execution SET claimed_until = now() + make_interval(secs => $2)
+                       FROM (
+                           SELECT id, claimed_until IS NOT NULL AS again FROM sync_executions
                            WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL
-                             AND deleted_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
+                             AND deleted_at IS NULL AND held_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
                            ORDER BY id LIMIT $1
-                           FOR UPDATE SKIP LOCKED)
-                       RETURNING id, request_uid AS "request_uid!", attempt, mode, window_start, window_end, created_at"#,
+                           FOR UPDATE SKIP LOCKED) AS free
+                       WHERE execution.id = free.id
+                       RETURNING execution.id, request_uid AS "request_uid!", namespace AS "namespace!", name AS "name!", attempt, mode,
+                                 window_start, window_end, created_at, again AS "again!""#,
                     limit,
                     CLAIM_SECONDS,
                 )
                 .fetch_all(&self.pool),
             )
             .await?;
-        let mut deliveries = rows
+        let mut claimed = rows
             .into_iter()
             .map(|row| {
                 let mode = Mode::parse(&row.mode).ok_or(Error::UnknownWord { id: row.id, column: "mode", value: row.mode })?;
-                Ok(Delivery {
+                let delivery = Delivery {
                     id: row.id,
                     request_uid: row.request_uid,
                     attempt: row.attempt,
                     mode,
                     window: row.window_start.zip(row.window_end).and_then(|(start, end)| Window::new(start, end).ok()),
                     created_at: row.created_at,
-                })
+                };
+                let request = Request { uid: row.request_uid, namespace: row.namespace, name: row.name };
+                Ok(Claimed { delivery, request, again: row.again })
             })
             .collect::<Result<Vec<_>, Error>>()?;
         // RETURNING has no order; the queue shall have the order of the requests.
-        deliveries.sort_unstable_by_key(|delivery| delivery.id);
-        Ok(deliveries)
+        claimed.sort_unstable_by_key(|claimed| claimed.delivery.id);
+        Ok(claimed)
     }
 
     /// Marks executions as published: the broker confirmed their messages. Marking twice is harmless. Answers those that
@@ -85,8 +100,9 @@ impl Store {
         .await
     }
 
-    /// Gives up the claim on executions that were not published, and notes why. One whose SyncExecution was deleted
-    /// meanwhile ends as cancelled. The time of the note stays while the problem stays the same.
+    /// Gives up the claim on executions that were not published, as far as is known, and notes why. One whose SyncExecution
+    /// was deleted meanwhile ends as cancelled. The time of the note stays while the problem stays the same. A message whose
+    /// confirm never came may have been sent all the same: a claim that is over, rather than none, says so.
     ///
     /// # Errors
     /// [`Error`].
@@ -95,7 +111,7 @@ impl Store {
             "note a publish problem",
             sqlx::query!(
                 "UPDATE sync_executions
-                 SET claimed_until = NULL,
+                 SET claimed_until = CASE WHEN $2 = 'BrokerUnavailable' THEN now() END,
                      publish_failed_at = CASE WHEN publish_problem = $2 THEN publish_failed_at ELSE now() END,
                      publish_message = CASE WHEN publish_problem = $2 THEN publish_message ELSE $3 END,
                      publish_problem = $2,
@@ -113,6 +129,16 @@ impl Store {
         Ok(())
     }
 
+    /// Puts a claimed execution aside: it is not published by itself any more.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn hold(&self, id: i64) -> Result<(), Error> {
+        let hold = sqlx::query!("UPDATE sync_executions SET held_at = now(), claimed_until = NULL WHERE id = $1 AND held_at IS NULL", id);
+        self.call("put an execution aside", hold.execute(&self.pool)).await?;
+        Ok(())
+    }
+
     /// Notes on up to `limit` unpublished, unclaimed executions that the broker is away, oldest first; those that say so
     /// already are skipped. Answers how many were told.
     ///
@@ -127,7 +153,7 @@ impl Store {
                      WHERE id IN (
                          SELECT id FROM sync_executions
                          WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL
-                           AND publish_problem IS DISTINCT FROM $1 AND (claimed_until IS NULL OR claimed_until < now())
+                           AND held_at IS NULL AND publish_problem IS DISTINCT FROM $1 AND (claimed_until IS NULL OR claimed_until < now())
                          ORDER BY id LIMIT $3
                          FOR UPDATE SKIP LOCKED)",
                     PublishProblem::BrokerUnavailable.as_str(),
@@ -152,7 +178,7 @@ impl Store {
                     r#"SELECT count(*) AS "waiting!",
                               COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8 AS "oldest!"
                        FROM sync_executions
-                       WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL"#
+                       WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL AND held_at IS NULL"#
                 )
                 .fetch_one(&self.pool),
             )

@@ -49,7 +49,9 @@ pub enum Error {
     },
 }
 
-fn explain(error: &sqlx::Error) -> String {
+/// What sqlx says, in words that help; without the position in the server's sources that it appends.
+#[must_use]
+pub fn explain(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::PoolTimedOut => "no connection in time: is it up, and are there connections left?".to_owned(),
         sqlx::Error::Database(database) if database.code().as_deref() == Some("42P01") => {

@@ -2,12 +2,10 @@
 //! the table or skips over rows.
 
 use chrono::{DateTime, Utc};
+use tracing::warn;
 use uuid::Uuid;
 
-use super::{
-    Error, Store,
-    row::{executions, select_executions},
-};
+use super::{Error, Store, row::select_executions};
 use crate::domain::{Execution, Mode, Status};
 
 /// Where a page begins: after the execution with this creation time and id, in the order newest first.
@@ -128,7 +126,7 @@ impl Store {
     /// [`Error`].
     pub async fn page(&self, filter: &Filter, after: Option<Position>, limit: u16) -> Result<Page, Error> {
         let after_time = after.and_then(|position| DateTime::from_timestamp_micros(position.created_at_micros));
-        let rows = self
+        let mut rows = self
             .call(
                 "read the history",
                 select_executions!(
@@ -151,11 +149,12 @@ impl Store {
                 .fetch_all(&self.pool),
             )
             .await?;
-        let mut executions = executions(rows)?;
-        let more = executions.len() > usize::from(limit);
-        executions.truncate(limit.into());
-        let next =
-            executions.last().filter(|_| more).map(|last| Position { created_at_micros: last.created_at.timestamp_micros(), id: last.id });
+        let more = rows.len() > usize::from(limit);
+        rows.truncate(limit.into());
+        let next = rows.last().filter(|_| more).map(|last| Position { created_at_micros: last.created_at.timestamp_micros(), id: last.id });
+        // One row that cannot be read, as adopted history may hold, must not hide the others.
+        let readable = |row| Execution::try_from(row).inspect_err(|error| warn!(error = %error, "left out of the history")).ok();
+        let executions = rows.into_iter().filter_map(readable).collect();
         Ok(Page { executions, next })
     }
 

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Store;
+use super::{Store, explain};
 use crate::backoff::Backoff;
 
 /// The channel the trigger notifies.
@@ -50,7 +50,7 @@ impl Store {
                 () = stop.cancelled() => return,
                 ended = self.listen_once(&mut changes, &mut backoff) => match ended {
                     Ok(()) => return,
-                    Err(error) => warn!(error = %error, "listening for changes stopped; connecting again"),
+                    Err(error) => warn!(database = self.address, error = explain(&error), "listening for changes stopped; connecting again"),
                 },
             }
             tokio::select! {

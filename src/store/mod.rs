@@ -17,9 +17,9 @@ use std::{str::FromStr, time::Duration};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
-pub use delivery::CLAIM_SECONDS;
+pub use delivery::{CLAIM_SECONDS, Claimed};
 pub use ensure::NewExecution;
-pub use error::Error;
+pub use error::{Error, explain};
 pub use history::{Counts, Filter, Page, Position, Totals};
 pub use report::{Opened, Reported};
 

@@ -89,10 +89,8 @@ impl Store {
                 "record a run of the worker",
                 select_executions!(
                     "INSERT INTO sync_executions
-                         (mode, window_start, window_end, status, records_processed, duration_seconds, error_message, started_at, finished_at)
-                     VALUES ($1, $2, $3, $4::text, COALESCE($5, 0), $6::bigint / 100.0, $7,
-                             now() - make_interval(secs => COALESCE($6::bigint / 100.0, 0)::double precision),
-                             CASE WHEN $4::text <> 'running' THEN now() END)
+                         (mode, window_start, window_end, status, records_processed, duration_seconds, error_message)
+                     VALUES ($1, $2, $3, $4, COALESCE($5, 0), $6::bigint / 100.0, $7)
                      RETURNING",
                     "",
                     mode.as_str(),

@@ -73,6 +73,23 @@ async fn the_server_refuses_a_status_with_a_lower_revision() {
 }
 
 #[tokio::test]
+async fn the_server_refuses_to_take_an_end_back() {
+    let world = World::new("admission-end").await;
+    world.create("x", update()).await;
+    let patch = |phase: &str| {
+        let patch = json!({"status": {"phase": phase}}).to_string();
+        world.kubectl(&["patch", "sx", "x", "--subresource=status", "--type=merge", "-p", &patch], None)
+    };
+    for phase in ["Pending", "Running", "Queued", "Failed", "Failed"] {
+        assert!(patch(phase).status.success(), "{phase}");
+    }
+    for phase in ["Running", "Succeeded"] {
+        let refused = patch(phase);
+        assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("status.phase never leaves"), "{phase}");
+    }
+}
+
+#[tokio::test]
 async fn kubectl_shows_explains_selects_and_waits() {
     let world = World::new("admission-kubectl").await;
     let (_controller, mut worker) = (world.controller().await, world.worker().await);

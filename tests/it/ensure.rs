@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{TimeZone, Utc};
 use sync_operator::{
     domain::{Mode, Window, execution::Request},
-    metrics::Metrics,
+    metrics::{Metrics, Role},
     store::{
         NewExecution, Store,
         batch::{Ask, Batcher},
@@ -114,7 +114,7 @@ async fn a_text_that_postgres_cannot_store_loses_only_those_characters() {
 #[tokio::test]
 async fn those_who_ask_at_the_same_time_share_a_statement_and_each_gets_its_own_row() {
     let world = World::new("ensure-batch").await;
-    let (store, metrics, recorded) = (store(&world), Arc::new(Metrics::default()), Arc::new(Notify::new()));
+    let (store, metrics, recorded) = (store(&world), Arc::new(Metrics::new(Role::Controller)), Arc::new(Notify::new()));
     let batcher = Batcher::start(store.clone(), Arc::clone(&recorded), Arc::clone(&metrics));
     let asked = many(300);
     let answers = futures::future::join_all(asked.iter().map(|new| batcher.ask(Ask::Ensure(Box::new(new.clone()))))).await;
@@ -138,7 +138,7 @@ async fn those_who_ask_at_the_same_time_share_a_statement_and_each_gets_its_own_
 #[tokio::test]
 async fn a_request_that_cannot_be_recorded_does_not_hold_up_those_in_its_batch() {
     let world = World::new("ensure-bad").await;
-    let batcher = Batcher::start(store(&world), Arc::new(Notify::new()), Arc::default());
+    let batcher = Batcher::start(store(&world), Arc::new(Notify::new()), Arc::new(Metrics::new(Role::Controller)));
     let mut asked = many(20);
     asked[10].active_deadline_seconds = Some(i64::MAX);
     let answers = futures::future::join_all(asked.iter().map(|new| batcher.ask(Ask::Ensure(Box::new(new.clone()))))).await;

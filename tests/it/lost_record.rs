@@ -6,6 +6,7 @@ use crate::common::{
     eventually,
     objects::{backfill, condition, update},
     program::Program,
+    proxy::{Mode, Proxy},
     worker::Worker,
     world::World,
 };
@@ -115,4 +116,40 @@ async fn a_record_put_back_to_an_older_state_changes_only_the_conditions_of_its_
     stays_as_it_is(&world, controller, &["restored"]).await;
     nothing_runs(&mut worker).await;
     assert_eq!(world.number("SELECT count(*) FROM sync_executions WHERE status = 'running'").await, 1, "the record is left alone, too");
+}
+
+#[tokio::test]
+async fn a_record_put_back_to_before_it_was_published_is_not_published_again_and_no_end_is_taken_back() {
+    let world = World::new("behind-unpublished").await;
+    let mut worker = world.worker().await;
+    let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
+    proxy.set(Mode::Refuse);
+    let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
+    world.create("restored", update()).await;
+    world.condition("restored", "Published", "False", "BrokerUnavailable").await;
+    world.sql("CREATE TABLE backup AS SELECT * FROM sync_executions").await;
+    proxy.set(Mode::Pass);
+    worker.take().await;
+    world.sql("UPDATE sync_executions SET status = 'success', records_processed = 4").await;
+    let shown = world.phase("restored", "Succeeded").await;
+
+    controller.kill().await;
+    world.sql("DELETE FROM sync_executions").await;
+    world.sql("INSERT INTO sync_executions SELECT * FROM backup").await;
+    let controller = world.controller().await;
+    let behind = world.condition("restored", "Recorded", "False", "RecordBehind").await;
+    assert_eq!((behind.phase, behind.records_processed), (shown.phase, Some(4)));
+    eventually("the row to be put aside", async || {
+        (world.number("SELECT count(*) FROM sync_executions WHERE held_at IS NOT NULL").await == 1).then_some(())
+    })
+    .await;
+    nothing_runs(&mut worker).await;
+
+    // Whatever becomes of the row then, the end that was shown stays.
+    for _ in 0..5 {
+        world.sql("UPDATE sync_executions SET records_processed = records_processed + 1").await;
+    }
+    world.sql("UPDATE sync_executions SET status = 'error'").await;
+    stays_as_it_is(&world, controller, &["restored"]).await;
+    assert_eq!(world.phase("restored", "Succeeded").await.completion_time, shown.completion_time);
 }
