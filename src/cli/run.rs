@@ -30,9 +30,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 async fn kube_config() -> Result<kube::Config, Failure> {
     crate::kubernetes::config().await.map_err(|error| {
-        let file = std::env::var("KUBECONFIG").map_or_else(|_| "it is not set".to_owned(), |file| format!("now {file}"));
+        let file = std::env::var("KUBECONFIG").map_or_else(|_| "not set".to_owned(), |file| format!("now {file}"));
         Failure::Setting(format!(
-            "no Kubernetes cluster is configured: set KUBECONFIG ({file}) to a kubeconfig file that can be read, or run in a pod; {error}"
+            "no Kubernetes cluster is configured: set KUBECONFIG to a kubeconfig file that can be read ({file}), or run in a pod; {error}"
         ))
     })
 }

@@ -164,7 +164,12 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         })
         .inspect_err({
             let health = Arc::clone(&health);
-            move |error| health.fails(Dependency::Watch, error)
+            move |error| {
+                // Only after a failed list does success show as events; after others the watch goes on in silence.
+                if matches!(error, watcher::Error::InitialListFailed(_)) {
+                    health.fails(Dependency::Watch, error);
+                }
+            }
         })
         .applied_objects();
     Controller::for_stream(watched, cache)

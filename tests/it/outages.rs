@@ -123,3 +123,22 @@ async fn a_rejected_status_write_is_tried_again_until_it_is_allowed() {
     proxy.cut();
     assert_eq!(world.phase("x", "Succeeded").await.records_processed, Some(2));
 }
+
+#[tokio::test]
+async fn a_watch_that_broke_goes_on_and_is_not_called_missing() {
+    let world = World::new("apiserver-watch").await;
+    let (proxy, kubeconfig) = world.kubeconfig_by_proxy().await;
+    let controller = world.settings().with("KUBECONFIG", kubeconfig.display()).start("controller");
+    let mut worker = world.worker().await;
+    world.create("x", update()).await;
+    worker.take().await;
+    world.phase("x", "Queued").await;
+    proxy.set(Mode::Refuse);
+    proxy.cut();
+    controller.logged("watching SyncExecutions failed").await;
+    proxy.set(Mode::Pass);
+    // No object changes meanwhile: nothing but the watch itself says that it is well.
+    controller.ready().await;
+    world.create("y", update()).await;
+    worker.take().await;
+}

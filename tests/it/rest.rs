@@ -20,7 +20,7 @@ const EXECUTION: &str = "id:number mode:string window_start:string window_end:st
 const BARE_EXECUTION: &str = "id:number mode:string window_start:null window_end:null status:string records_processed:number
     duration_seconds:null error_message:null created_at:string updated_at:string phase:string request_uid:null namespace:null
     name:null requested_by:null reason:null revision:number attempt:number deadline_at:null publish_problem:null
-    published_at:null started_at:null finished_at:null finish_reason:null";
+    published_at:null started_at:string finished_at:null finish_reason:null";
 const STATUS: &str = "last_execution:string status:string mode:string window_start:string window_end:string records_processed:number
     duration_seconds:number error_message:string last_updated:string id:number phase:string namespace:string name:string";
 const IDLE_STATUS: &str = "last_execution:null status:string mode:null window_start:null window_end:null records_processed:number
