@@ -25,7 +25,7 @@ ALTER TABLE sync_executions
 COMMENT ON COLUMN sync_executions.request_uid IS 'metadata.uid of the SyncExecution; null when the worker started this by itself';
 COMMENT ON COLUMN sync_executions.revision IS 'grows by one with every change that a reader can see';
 COMMENT ON COLUMN sync_executions.claimed_until IS 'a relay is publishing the message until then; in the past: it may have been sent';
-COMMENT ON COLUMN sync_executions.held_at IS 'not published by itself since then: its SyncExecution shows more than this row, as after a restore; set to null to publish';
+COMMENT ON COLUMN sync_executions.held_at IS 'not published by itself since then: its SyncExecution shows more than this row, as after a restore';
 COMMENT ON COLUMN sync_executions.deleted_at IS 'the SyncExecution was deleted before its message was published';
 COMMENT ON COLUMN sync_executions.publish_problem IS 'why the last try to publish failed: a reason of the condition Published';
 COMMENT ON COLUMN sync_executions.finish_reason IS 'why it ended, when not by a report of the worker';

@@ -74,20 +74,23 @@ impl Deletions {
         let mut deleted = Vec::new();
         let mut due = tokio::time::Instant::now();
         loop {
-            tokio::select! {
+            let first = tokio::select! {
                 () = stop.cancelled() => return,
                 event = seen.next() => match event {
                     None => return,
-                    Some(Seen::Deleted(uid)) => deleted.push(uid),
-                    Some(Seen::Listed) => {
+                    some => some,
+                },
+                () = tokio::time::sleep_until(due), if listed => None,
+            };
+            // All that came meanwhile goes into the same statement.
+            for event in first.into_iter().chain(std::iter::from_fn(|| seen.try_recv().ok())) {
+                match event {
+                    Seen::Deleted(uid) => deleted.push(uid),
+                    Seen::Listed => {
                         listed = true;
                         due = tokio::time::Instant::now();
                     }
-                },
-                () = tokio::time::sleep_until(due), if listed || !deleted.is_empty() => {}
-            }
-            while let Ok(Seen::Deleted(uid)) = seen.try_recv() {
-                deleted.push(uid);
+                }
             }
             let sweep = listed && due <= tokio::time::Instant::now();
             match self.settle(&mut deleted, sweep).await {

@@ -129,12 +129,7 @@ impl Mirror {
 
     async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus, within: Duration) -> Result<Mirrored, Error> {
         let api: Api<SyncExecution> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        // The test is what makes this a fenced write: a namesake created since has another uid, and the server refuses (422).
-        let patch = JsonPatch(vec![
-            PatchOperation::Test(TestOperation { path: pointer(&["metadata", "uid"]), value: uid.into() }),
-            PatchOperation::Add(AddOperation { path: pointer(&["status"]), value: serde_json::to_value(status).unwrap_or_default() }),
-        ]);
-        let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(patch));
+        let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(fenced(uid, status)));
         match timeout(within, api.patch_status(&name, &params, &patch)).await {
             Ok(Ok(_)) => {
                 self.count("written");
@@ -181,8 +176,16 @@ fn patience(status: &SyncExecutionStatus) -> u32 {
     }
 }
 
-fn pointer(tokens: &[&str]) -> PointerBuf {
-    PointerBuf::from_tokens(tokens.iter().copied())
+/// A patch that puts `status` on the object with this uid, and on no other: a namesake created since fails the test, and the
+/// server refuses the whole patch (422).
+fn fenced(uid: &str, status: &SyncExecutionStatus) -> JsonPatch {
+    JsonPatch(vec![
+        PatchOperation::Test(TestOperation { path: PointerBuf::from_tokens(["metadata", "uid"]), value: uid.into() }),
+        PatchOperation::Add(AddOperation {
+            path: PointerBuf::from_tokens(["status"]),
+            value: serde_json::to_value(status).unwrap_or_default(),
+        }),
+    ])
 }
 
 fn log(object: &SyncExecution, status: &SyncExecutionStatus) {
@@ -198,4 +201,40 @@ fn log(object: &SyncExecution, status: &SyncExecutionStatus) {
         error = status.error.as_deref(),
         "phase changed"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_written_only_under_the_uid_it_was_computed_for() {
+        let status = SyncExecutionStatus { revision: Some(3), ..SyncExecutionStatus::default() };
+        assert_eq!(
+            serde_json::to_value(fenced("a-uid", &status)).unwrap(),
+            json!([
+                {"op": "test", "path": "/metadata/uid", "value": "a-uid"},
+                {"op": "add", "path": "/status", "value": {"revision": 3}},
+            ])
+        );
+    }
+
+    #[test]
+    fn the_end_waits_for_nothing_and_what_is_about_to_be_published_waits_longest() {
+        let shown =
+            |phase: Phase| SyncExecutionStatus { phase: Some(phase), execution_id: Some("1".into()), ..SyncExecutionStatus::default() };
+        assert_eq!([Phase::Succeeded, Phase::Failed, Phase::Cancelled].map(|phase| patience(&shown(phase))), [0, 0, 0]);
+        assert_eq!([Phase::Queued, Phase::Running].map(|phase| patience(&shown(phase))), [1, 1]);
+        let mut pending = shown(Phase::Pending);
+        assert_eq!(patience(&pending), 1, "a problem is shown soon");
+        pending.conditions = serde_json::from_value(json!([{
+            "type": "Published", "status": "False", "reason": "AwaitingConfirm", "message": "", "lastTransitionTime": "2025-07-10T12:00:00Z",
+        }]))
+        .unwrap();
+        assert_eq!(patience(&pending), 4);
+        pending.execution_id = None;
+        assert_eq!(patience(&pending), 0, "a database that is away has made it wait long enough");
+    }
 }

@@ -250,31 +250,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{Mode, Status};
+    use crate::domain::{Status, execution::example::recorded};
 
     fn row(status: Status, finished_at: Option<&str>) -> Execution {
-        Execution {
-            id: 1,
-            request: None,
-            mode: Mode::Update,
-            window: None,
-            status,
-            records_processed: 0,
-            duration_seconds: None,
-            error_message: None,
-            requested_by: None,
-            reason: None,
-            revision: 1,
-            attempt: 1,
-            created_at: DateTime::default(),
-            updated_at: DateTime::default(),
-            deadline_at: None,
-            publish_failure: None,
-            published_at: None,
-            started_at: None,
-            finished_at: finished_at.map(|text| text.parse().unwrap()),
-            finish_reason: None,
-        }
+        Execution { status, finished_at: finished_at.map(|text| text.parse().unwrap()), ..recorded() }
     }
 
     #[test]

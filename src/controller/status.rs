@@ -213,39 +213,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::{
-        Mode,
-        execution::{PublishFailure, Request},
+    use crate::domain::execution::{
+        PublishFailure,
+        example::{at, recorded},
     };
-
-    fn at(second: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(1_750_000_000 + second, 250_000_000).unwrap()
-    }
-
-    fn recorded() -> Execution {
-        Execution {
-            id: 42,
-            request: Some(Request { uid: uuid::Uuid::nil(), namespace: "ns".into(), name: "x".into() }),
-            mode: Mode::Update,
-            window: None,
-            status: Status::Running,
-            records_processed: 0,
-            duration_seconds: None,
-            error_message: None,
-            requested_by: None,
-            reason: None,
-            revision: 1,
-            attempt: 1,
-            created_at: at(0),
-            updated_at: at(0),
-            deadline_at: None,
-            publish_failure: None,
-            published_at: None,
-            started_at: None,
-            finished_at: None,
-            finish_reason: None,
-        }
-    }
 
     fn told(status: &SyncExecutionStatus) -> Vec<(String, String, String)> {
         status.conditions.iter().map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone())).collect()

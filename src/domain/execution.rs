@@ -202,6 +202,45 @@ pub struct Execution {
     pub finish_reason: Option<FinishReason>,
 }
 
+/// A record for unit tests, to be changed where a test is about something.
+#[cfg(test)]
+pub(crate) mod example {
+    use chrono::{DateTime, Utc};
+
+    use super::{Execution, Mode, Request, Status};
+
+    /// So many seconds, and a quarter, after some moment.
+    pub(crate) fn at(second: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(1_750_000_000 + second, 250_000_000).unwrap()
+    }
+
+    /// An update, recorded at `at(0)`, of which nothing more is known.
+    pub(crate) fn recorded() -> Execution {
+        Execution {
+            id: 42,
+            request: Some(Request { uid: uuid::Uuid::nil(), namespace: "ns".into(), name: "x".into() }),
+            mode: Mode::Update,
+            window: None,
+            status: Status::Running,
+            records_processed: 0,
+            duration_seconds: None,
+            error_message: None,
+            requested_by: None,
+            reason: None,
+            revision: 1,
+            attempt: 1,
+            created_at: at(0),
+            updated_at: at(0),
+            deadline_at: None,
+            publish_failure: None,
+            published_at: None,
+            started_at: None,
+            finished_at: None,
+            finish_reason: None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use crate::domain::{
 };
 
 /// How long a claim holds if its relay dies: longer than publishing a batch and awaiting its confirms can take.
-pub const CLAIM_SECONDS: f64 = 30.0;
+pub const CLAIM_SECONDS: f64 = 20.0;
 
 /// Longest problem text that is kept, in characters.
 const MESSAGE_MAX: usize = 512;

@@ -90,6 +90,23 @@ async fn the_server_refuses_to_take_an_end_back() {
 }
 
 #[tokio::test]
+async fn a_status_patch_that_tests_for_another_uid_is_refused() {
+    let world = World::new("admission-uid").await;
+    let uid = world.create("x", update()).await.metadata.uid.unwrap();
+    let patch = |uid: &str| {
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": {"phase": "Running"}},
+        ]);
+        world.kubectl(&["patch", "sx", "x", "--subresource=status", "--type=json", "-p", &patch.to_string()], None)
+    };
+    assert!(!patch("00000000-0000-0000-0000-000000000000").status.success());
+    assert_eq!(world.objects().get("x").await.unwrap().status, None);
+    assert!(patch(&uid).status.success());
+    world.phase("x", "Running").await;
+}
+
+#[tokio::test]
 async fn kubectl_shows_explains_selects_and_waits() {
     let world = World::new("admission-kubectl").await;
     let (_controller, mut worker) = (world.controller().await, world.worker().await);
