@@ -62,6 +62,8 @@ enum Pass {
     Idle,
     /// The broker or the database is in trouble: wait longer each time.
     Trouble,
+    /// The broker cannot be reached, in the words noted on what waits: wait longer each time.
+    BrokerAway(String),
 }
 
 impl Relay {
@@ -72,22 +74,34 @@ impl Relay {
         let mut unmarked = Vec::new();
         while !stop.is_cancelled() {
             let pass = self.pass(&mut publisher, &mut unmarked, &stop).await;
-            if !matches!(pass, Pass::Trouble) {
-                backoff.reset();
-            }
-            let wait = match pass {
-                Pass::More => continue,
-                Pass::Idle => jittered(POLL),
-                Pass::Trouble => backoff.next_wait(),
-            };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = self.recorded.notified(), if matches!(pass, Pass::Idle) => {}
-                () = tokio::time::sleep(wait) => {}
+            match &pass {
+                Pass::More => backoff.reset(),
+                Pass::Idle => {
+                    backoff.reset();
+                    self.rest(&pass, jittered(POLL), &stop).await;
+                }
+                Pass::Trouble | Pass::BrokerAway(_) => self.rest(&pass, backoff.next_wait(), &stop).await,
             }
         }
         if let Some(publisher) = publisher {
             publisher.close().await;
+        }
+    }
+
+    /// Waits for the next pass.
+    async fn rest(&self, pass: &Pass, wait: Duration, stop: &CancellationToken) {
+        let next = tokio::time::Instant::now() + wait;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep_until(next) => return,
+                () = self.recorded.notified() => match pass {
+                    Pass::More | Pass::Idle => return,
+                    // No reason to try sooner, but what is new shall not wait that long for its reason.
+                    Pass::BrokerAway(text) => self.note_outage(text).await,
+                    Pass::Trouble => {}
+                },
+            }
         }
     }
 
@@ -105,8 +119,9 @@ impl Relay {
                 }
                 Err(error) => {
                     warn!(error = %error, "the broker is not available; executions wait");
-                    self.note_outage(&error.to_string()).await;
-                    return Pass::Trouble;
+                    let text = error.to_string();
+                    self.note_outage(&text).await;
+                    return Pass::BrokerAway(text);
                 }
             };
         }
