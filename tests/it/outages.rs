@@ -106,7 +106,7 @@ async fn while_the_api_server_is_down_reports_are_taken_and_shown_afterwards() {
 }
 
 #[tokio::test]
-async fn a_rejected_status_write_is_tried_again_until_it_is_allowed() {
+async fn a_silent_api_server_ends_leadership_and_all_is_shown_afterwards() {
     let world = World::new("apiserver-rights").await;
     let (proxy, kubeconfig) = world.kubeconfig_by_proxy().await;
     let controller = world.settings().with("KUBECONFIG", kubeconfig.display()).start("controller");

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::{
@@ -109,6 +108,4 @@ async fn pump(from: &mut (impl AsyncReadExt + Unpin), to: &mut (impl AsyncWriteE
             return;
         }
     }
-    // The other side is closed with this task.
-    tokio::time::sleep(Duration::ZERO).await;
 }
