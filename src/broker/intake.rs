@@ -12,7 +12,6 @@ use lapin::{
     types::FieldTable,
 };
 use serde::Deserialize;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -27,8 +26,6 @@ use crate::{
 
 /// Reports taken at a time.
 const PREFETCH: u16 = 32;
-/// How long the broker is given to say goodbye.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A larger message is no report.
 const BODY_MAX: usize = 256 * 1024;
 
@@ -90,7 +87,7 @@ impl Intake {
                     Ok((connection, deliveries)) => {
                         backoff.reset();
                         let ended = self.consume(deliveries, &stop).await;
-                        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+                        Broker::close(connection).await;
                         ended
                     }
                     Err(error) => Err(error),

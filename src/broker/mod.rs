@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 /// Deadline for connecting and for declaring.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the broker is given to say goodbye.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Seconds between heartbeats, unless the URL says otherwise: a silent broker is noticed after twice that.
 const HEARTBEAT_SECONDS: u16 = 10;
 
@@ -78,6 +80,11 @@ impl Broker {
     async fn connect(&self, purpose: &str) -> Result<Connection, Error> {
         let properties = ConnectionProperties::default().with_connection_name(format!("sync-operator {purpose}").into());
         self.step("connect", Connection::connect_uri(self.uri.clone(), properties)).await
+    }
+
+    /// Says goodbye, without waiting long for an answer.
+    async fn close(connection: Connection) {
+        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
     }
 
     /// A channel on which `queue` is known to exist. What is there is taken as it is; what is missing is declared exactly

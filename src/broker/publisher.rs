@@ -22,9 +22,6 @@ use crate::domain::{
 /// short of memory or disk simply does not answer.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the broker is given to say goodbye.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -118,7 +115,7 @@ impl Publisher {
 
     /// Says goodbye to the broker.
     pub async fn close(self) {
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.connection.close(200, "done".into())).await;
+        Broker::close(self.connection).await;
     }
 }
 

@@ -4,20 +4,16 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, channel::mpsc};
-use kube::{
-    Api, Client, ResourceExt,
-    core::DeserializeGuard,
-    runtime::reflector::{ObjectRef, Store as Cache},
-};
+use kube::{Api, Client, runtime::reflector::Store as Cache};
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use super::{Guarded, cached, is_of};
 use crate::{
     backoff::{Backoff, jittered},
-    crd::SyncExecution,
     domain::execution::Request,
     kubernetes::describe,
     leader::Leadership,
@@ -60,7 +56,7 @@ pub struct Deletions {
     /// For asking the API server itself before cancelling what only seems to be gone.
     pub client: Client,
     /// What the watch knows.
-    pub cache: Cache<DeserializeGuard<SyncExecution>>,
+    pub cache: Cache<Guarded>,
     /// Asked before every effect.
     pub leadership: Leadership,
 }
@@ -131,7 +127,7 @@ impl Deletions {
             after = *last;
             let mut gone = Vec::new();
             for (_, request) in &requests {
-                if !self.cached(request) && self.is_gone(request).await? {
+                if cached(&self.cache, request).is_none() && self.is_gone(request).await? {
                     gone.push(request.uid);
                 }
             }
@@ -139,17 +135,12 @@ impl Deletions {
         }
     }
 
-    fn cached(&self, request: &Request) -> bool {
-        let key = ObjectRef::new(&request.name).within(&request.namespace);
-        self.cache.get(&key).is_some_and(|object| object.uid().as_deref() == Some(&request.uid.to_string()))
-    }
-
     /// Asks the API server: the cache may lag, or not cover that namespace.
     async fn is_gone(&self, request: &Request) -> Result<bool, Error> {
         let (namespace, name) = (request.namespace.clone(), request.name.clone());
-        let api: Api<DeserializeGuard<SyncExecution>> = Api::namespaced(self.client.clone(), &namespace);
+        let api: Api<Guarded> = Api::namespaced(self.client.clone(), &namespace);
         match timeout(GET_TIMEOUT, api.get_opt(&name)).await {
-            Ok(Ok(found)) => Ok(found.is_none_or(|object| object.uid().as_deref() != Some(&request.uid.to_string()))),
+            Ok(Ok(found)) => Ok(found.is_none_or(|object| !is_of(&object, request))),
             // Not ours to see, so not ours to cancel.
             Ok(Err(kube::Error::Api(refusal))) if refusal.is_forbidden() => Ok(false),
             Ok(Err(source)) => Err(Error::Get { namespace, name, source }),

@@ -37,6 +37,7 @@ use crate::{
     broker::{Broker, intake::Intake},
     clock,
     crd::SyncExecution,
+    domain::execution::Request,
     health::{Dependency, Health},
     leader::{Elector, Leadership, LeaseConfig},
     metrics::Metrics,
@@ -210,12 +211,21 @@ fn triggers(changes: mpsc::Receiver<Change>) -> (impl futures::Stream<Item = ()>
 /// What the watch knows of an object's message.
 fn shown_as_published(cache: reflector::Store<Guarded>) -> ShownAsPublished {
     Box::new(move |request| {
-        let object = cache.get(&ObjectRef::new(&request.name).within(&request.namespace));
-        object.as_ref().and_then(|object| object.0.as_ref().ok()).is_some_and(|object| {
-            let same = object.uid().as_deref() == Some(&request.uid.to_string());
-            same && object.status.as_ref().is_some_and(|status| status.publish_time.is_some())
-        })
+        let object = cached(&cache, request);
+        let status = object.as_ref().and_then(|object| object.0.as_ref().ok()?.status.as_ref());
+        status.is_some_and(|status| status.publish_time.is_some())
     })
+}
+
+/// The object of a request, if the watch knows it; a namesake is not it.
+fn cached(cache: &reflector::Store<Guarded>, request: &Request) -> Option<Arc<Guarded>> {
+    let object = cache.get(&ObjectRef::new(&request.name).within(&request.namespace))?;
+    is_of(object.as_ref(), request).then_some(object)
+}
+
+/// Whether this is the very object that asked, and not another one of its name.
+fn is_of(object: &Guarded, request: &Request) -> bool {
+    object.uid().as_deref() == Some(&request.uid.to_string())
 }
 
 /// What is never read is not kept: it is most of an object's size.

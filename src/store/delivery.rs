@@ -79,20 +79,24 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn mark_published(&self, ids: &[i64]) -> Result<Vec<i64>, Error> {
-        self.call(
-            "mark executions as published",
-            sqlx::query!(
-                "UPDATE sync_executions
+        let marked = self
+            .call(
+                "mark executions as published",
+                sqlx::query!(
+                    "UPDATE sync_executions
                  SET published_at = now(), claimed_until = NULL,
                      publish_problem = NULL, publish_message = NULL, publish_failed_at = NULL
                  WHERE id IN (
                      SELECT id FROM sync_executions WHERE id = ANY($1) AND published_at IS NULL
                      FOR UPDATE SKIP LOCKED)",
-                ids
+                    ids
+                )
+                .execute(&self.pool),
             )
-            .execute(&self.pool),
-        )
-        .await?;
+            .await?;
+        if usize::try_from(marked.rows_affected()).is_ok_and(|marked| marked == ids.len()) {
+            return Ok(Vec::new());
+        }
         self.call(
             "look for executions that are still to be marked",
             sqlx::query_scalar!("SELECT id FROM sync_executions WHERE id = ANY($1) AND published_at IS NULL", ids).fetch_all(&self.pool),
