@@ -1,56 +1,17 @@
 //! kill -9 and two replicas: whatever dies when, every request has one row, every row one message id, every object its row's
-//! end. Told from SQL, the queue and the objects, never from the operator itself.
+//! end.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sqlx::Row;
 
 use crate::common::{
     eventually,
+    invariants::{check, work},
     objects::{backfill, update},
     proxy::{Mode, Proxy},
-    worker::{Taken, Worker},
     world::World,
 };
-
-/// I1–I5 for `count` objects whose messages, all of them, are in `taken`.
-async fn check(world: &World, count: usize, taken: &[Taken]) {
-    let rows =
-        sqlx::query("SELECT id, request_uid::text, name, attempt, status FROM sync_executions").fetch_all(&world.database).await.unwrap();
-    assert_eq!(rows.len(), count, "I1: one row per object");
-    let mut ids_of: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
-    for message in taken {
-        ids_of.entry(message.execution()).or_default().insert(message.message_id());
-    }
-    for row in rows {
-        let (id, uid, name): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
-        let object = world.objects().get(&name).await.unwrap();
-        assert_eq!(object.metadata.uid, Some(uid.clone()), "I1: the row is the object's");
-        assert_eq!(ids_of.remove(&id), Some(BTreeSet::from([format!("{uid}/1")])), "I2, I3: published, under one id");
-        let status = world.status(&name, "its end", |status| status.completion_time.is_some()).await;
-        assert_eq!(status.execution_id, Some(id.to_string()), "I5");
-    }
-    assert!(ids_of.is_empty(), "no message without a row: {ids_of:?}");
-}
-
-/// Takes everything from the queue and reports success by SQL, until every row has ended.
-async fn work(world: &World, worker: &mut Worker, count: i64) -> Vec<Taken> {
-    let mut taken = Vec::new();
-    let deadline = Instant::now() + Duration::from_mins(2);
-    while world.number("SELECT count(*) FROM sync_executions WHERE status = 'success'").await < count {
-        assert!(Instant::now() < deadline, "not all executions ended");
-        if let Some(message) = worker.take_within(Duration::from_millis(200)).await {
-            let end = "UPDATE sync_executions SET status = 'success', records_processed = 1 WHERE id = $1";
-            sqlx::query(end).bind(message.execution()).execute(&world.database).await.unwrap();
-            taken.push(message);
-        }
-    }
-    taken
-}
 
 #[tokio::test]
 async fn killed_between_record_and_publish_it_publishes_once_after_the_restart() {

@@ -1,6 +1,6 @@
 //! The program as a command that ends by itself: what it said and how it ended.
 
-use std::process::Stdio;
+use std::{path::Path, process::Stdio};
 
 use tokio::{process::Command, time::timeout};
 
@@ -26,13 +26,13 @@ impl Settings {
 
     /// Runs `sync-operator ARGUMENTS…` to its end.
     pub async fn run(&self, arguments: &[&str]) -> Ended {
-        let command = Command::new(env!("CARGO_BIN_EXE_sync-operator"))
-            .args(arguments)
-            .env_clear()
-            .envs(&self.variables)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
+        self.run_of(Path::new(env!("CARGO_BIN_EXE_sync-operator")), arguments).await
+    }
+
+    /// The same with the program of another release.
+    pub async fn run_of(&self, program: &Path, arguments: &[&str]) -> Ended {
+        let command =
+            Command::new(program).args(arguments).env_clear().envs(&self.variables).stdin(Stdio::null()).kill_on_drop(true).output();
         let output = timeout(PATIENCE, command).await.unwrap_or_else(|_| panic!("{arguments:?} did not end")).unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }

@@ -3,10 +3,14 @@
 
 pub mod command;
 pub mod http;
+pub mod invariants;
+pub mod node;
 pub mod objects;
+pub mod previous;
 pub mod private;
 pub mod program;
 pub mod proxy;
+pub mod release;
 pub mod stack;
 pub mod worker;
 pub mod world;

@@ -84,6 +84,20 @@ impl World {
         child.wait_with_output().unwrap()
     }
 
+    /// Runs kubectl in the world's namespace; what it printed. Panics unless it succeeds.
+    #[track_caller]
+    pub fn kubectl_succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl(arguments, None);
+        assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// One entry of a Secret becomes that.
+    pub fn set_secret(&self, name: &str, key: &str, value: &str) {
+        let patch = json!({"stringData": {key: value}});
+        self.kubectl_succeeds(&["patch", "secret", name, "-p", &patch.to_string()]);
+    }
+
     /// `kubectl apply` of a SyncExecution; what it said, and whether it was accepted.
     pub fn apply(&self, name: &str, spec: Value) -> (bool, String) {
         let object = json!({"apiVersion": "sync.pncp.io/v1alpha1", "kind": "SyncExecution", "metadata": {"name": name}, "spec": spec});

@@ -13,7 +13,7 @@ pub struct Private {
 }
 
 impl Private {
-    /// Starts `postgres`, `rabbitmq` or `apiserver`.
+    /// Starts `postgres`, `rabbitmq`, `apiserver` or `controller-manager` (a bare cluster: nothing is installed on it).
     pub fn start(part: &'static str) -> Self {
         let directory =
             std::env::temp_dir().join(format!("sync-operator-it-{}-{part}-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
@@ -33,6 +33,7 @@ impl Private {
                 prepare_database(&mixed);
             }
             "rabbitmq" => (mixed.rabbitmq_url, mixed.management_url) = (own.rabbitmq_url, own.management_url),
+            "controller-manager" => mixed.kubeconfig = own.kubeconfig,
             _ => {
                 mixed.kubeconfig = own.kubeconfig;
                 prepare_cluster(&mixed);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
@@ -36,11 +36,16 @@ impl Settings {
 
     /// Starts `sync-operator SUBCOMMAND`; does not wait for anything.
     pub fn start(&self, subcommand: &str) -> Program {
+        self.start_of(Path::new(env!("CARGO_BIN_EXE_sync-operator")), subcommand)
+    }
+
+    /// The same with the program of another release.
+    pub fn start_of(&self, program: &Path, subcommand: &str) -> Program {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("logs");
         std::fs::create_dir_all(&directory).unwrap();
         let log = directory.join(format!("{}-{subcommand}-{number}.log", self.log_name));
-        let child = Command::new(env!("CARGO_BIN_EXE_sync-operator"))
+        let child = Command::new(program)
             .arg(subcommand)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

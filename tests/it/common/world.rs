@@ -54,6 +54,11 @@ impl World {
         Self::on(stack(), test, None).await
     }
 
+    /// A world whose database is empty, where one server is the test's own.
+    pub async fn with_empty_database_on(private: &Private, test: &str) -> Self {
+        Self::on(&private.stack, test, None).await
+    }
+
     /// A world with the migrated schema where one server is the test's own.
     pub async fn with(private: &Private, test: &str) -> Self {
         Self::on(&private.stack, test, Some(template())).await
@@ -158,6 +163,33 @@ impl World {
     /// A worker on the work queue.
     pub async fn worker(&self) -> Worker {
         Worker::connect(&self.rabbitmq_url).await
+    }
+
+    /// Where the API server is.
+    pub fn server(&self) -> String {
+        Kubeconfig::read_from(&self.kubeconfig).unwrap().clusters[0].cluster.as_ref().unwrap().server.clone().unwrap()
+    }
+
+    /// A role that owns the test's database, or its new password; the URL with both.
+    pub async fn owner_url(&self, password: &str) -> String {
+        let role = format!("{}-owner", self.name);
+        for sql in [
+            format!("DO $$ BEGIN CREATE ROLE \"{role}\" LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"),
+            format!("ALTER ROLE \"{role}\" PASSWORD '{password}'"),
+            format!("ALTER DATABASE \"{}\" OWNER TO \"{role}\"", self.name),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&self.database).await.unwrap();
+        }
+        let mut url = url::Url::parse(&self.database_url).unwrap();
+        url.set_username(&role).unwrap();
+        url.set_password(Some(password)).unwrap();
+        url.into()
+    }
+
+    /// Ends every session of that role, as a restart of the server would.
+    pub async fn end_owner_sessions(&self) {
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
+        sqlx::query(sql).bind(format!("{}-owner", self.name)).execute(&self.database).await.unwrap();
     }
 
     /// Runs one number-valued query on the test's database.
