@@ -3,8 +3,6 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
-use kube::{Api, api::PostParams};
 use serde_json::json;
 
 use crate::common::{
@@ -129,95 +127,4 @@ async fn uninstalled_it_leaves_the_crd_the_objects_and_the_rows() {
     release.deploy("install", Path::new(CHART), &values).await.unwrap();
     let status = world.phase("kept", "Queued").await;
     assert_eq!(status.execution_id.as_deref(), Some("1"), "installed again, it goes on where it was");
-}
-
-/// What the operator's account may do, asked of the API server for every verb on every kind of resource that could matter.
-#[tokio::test]
-async fn the_account_may_do_what_the_program_needs_and_nothing_else() {
-    let release = Release::place("rights", Images::new()).await;
-    let world = &release.world;
-    let values = [Release::values(), vec!["replicas=1".to_owned()]].concat();
-    release.deploy("install", Path::new(CHART), &values).await.unwrap();
-    let (own, other) = (world.name.as_str(), "default");
-    let user = format!("system:serviceaccount:{own}:sync-operator");
-
-    let mut allowed = BTreeSet::new();
-    for (group, resource, name) in [
-        ("sync.pncp.io", "syncexecutions", ""),
-        ("sync.pncp.io", "syncexecutions/status", ""),
-        ("coordination.k8s.io", "leases", ""),
-        ("coordination.k8s.io", "leases", "sync-operator"),
-        ("events.k8s.io", "events", ""),
-        ("", "events", ""),
-        ("", "secrets", ""),
-        ("", "secrets", "sync-operator-database"),
-        ("", "configmaps", ""),
-        ("", "pods", ""),
-        ("", "pods/exec", ""),
-        ("", "pods/log", ""),
-        ("", "services", ""),
-        ("", "services/proxy", ""),
-        ("", "nodes", ""),
-        ("", "namespaces", ""),
-        ("", "serviceaccounts", ""),
-        ("", "serviceaccounts/token", ""),
-        ("apps", "deployments", ""),
-        ("batch", "jobs", ""),
-        ("apiextensions.k8s.io", "customresourcedefinitions", ""),
-        ("rbac.authorization.k8s.io", "roles", ""),
-        ("rbac.authorization.k8s.io", "clusterroles", ""),
-        ("admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
-        ("authentication.k8s.io", "tokenreviews", ""),
-        ("authorization.k8s.io", "subjectaccessreviews", ""),
-    ] {
-        for verb in ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "escalate", "bind"] {
-            for (place, namespace) in [("own", own), ("other", other), ("all", "")] {
-                if may(&release, &user, namespace, group, resource, name, verb).await {
-                    let which = if name.is_empty() { String::new() } else { format!("/{name}") };
-                    allowed.insert(format!("{place}: {verb} {resource}{which}"));
-                }
-            }
-        }
-    }
-    let mut expected = BTreeSet::new();
-    for place in ["own", "other", "all"] {
-        for verb in ["get", "list", "watch", "delete"] {
-            expected.insert(format!("{place}: {verb} syncexecutions"));
-        }
-        expected.insert(format!("{place}: patch syncexecutions/status"));
-        for verb in ["create", "patch"] {
-            expected.insert(format!("{place}: {verb} events"));
-        }
-    }
-    for right in
-        ["create syncexecutions", "create leases", "create leases/sync-operator", "get leases/sync-operator", "update leases/sync-operator"]
-    {
-        expected.insert(format!("own: {right}"));
-    }
-    assert_eq!(allowed, expected);
-}
-
-async fn may(release: &Release, user: &str, namespace: &str, group: &str, resource: &str, name: &str, verb: &str) -> bool {
-    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let review = SubjectAccessReview {
-        spec: SubjectAccessReviewSpec {
-            user: Some(user.to_owned()),
-            groups: Some(vec!["system:serviceaccounts".to_owned(), "system:authenticated".to_owned()]),
-            resource_attributes: Some(ResourceAttributes {
-                namespace: text(namespace),
-                group: text(group),
-                resource: text(resource),
-                subresource: text(subresource),
-                name: text(name),
-                verb: text(verb),
-                ..ResourceAttributes::default()
-            }),
-            ..SubjectAccessReviewSpec::default()
-        },
-        ..SubjectAccessReview::default()
-    };
-    let api: Api<SubjectAccessReview> = Api::all(release.world.client.clone());
-    let answer = api.create(&PostParams::default(), &review).await.unwrap();
-    answer.status.is_some_and(|status| status.allowed)
 }

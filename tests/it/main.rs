@@ -23,5 +23,6 @@ mod record;
 mod reports;
 mod rest;
 mod rest_edges;
+mod rights;
 mod upgrade;
 mod worker_runs;
