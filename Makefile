@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build test lint generate verify
+.PHONY: help up down demo build image test lint generate verify
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: ## tell the whole story on real servers, and check it; KEEP=1 leaves it ru
 
 build: ## compile the operator: target/debug/sync-operator
 	@SQLX_OFFLINE=true cargo build --locked
+
+image: ## build the container image, as an OCI archive in target/image
+	@hack/image
 
 test: ## run all tests, on servers of their own
 	@hack/test
