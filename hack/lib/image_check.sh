@@ -10,7 +10,7 @@ check_image() { # ARCHIVE
   mkdir "$WORK/oci"
   tar -xf "$1" -C "$WORK/oci"
   CONFIG=$WORK/oci/blobs/sha256/$(oci_config "$WORK/oci")
-  VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+  VERSION=$(project_version)
   [[ $(machine) == "$(uname -m)" ]] || die "$1 is for another kind of machine, so it cannot be run on this one"
   umoci unpack --image "$WORK/oci:$(jq -r "$REFERENCE" "$WORK/oci/index.json")" "$WORK/bundle" 2>"$WORK/umoci.log" >&2 ||
     die "the archive cannot be unpacked: $(tail -n 3 "$WORK/umoci.log")"
