@@ -14,7 +14,7 @@ build_release() {
   flags="--remap-path-prefix=$ROOT=/src --remap-path-prefix=$cargo_home=/cargo"
   if [[ -n ${CARGO_TARGET_DIR:-} ]]; then flags+=" --remap-path-prefix=$CARGO_TARGET_DIR=/src/target"; fi
   [[ -e $RELEASE_BINARY ]] || say "building the release of sync-operator; the first time takes about ten minutes on 2 cores …"
-  RUSTFLAGS=$flags cargo_offline build --release --locked >&2 || die "the build failed; the compiler's words are above"
+  RUSTFLAGS=$flags cargo_offline build --release --locked --bin sync-operator >&2 || die "the build failed; the compiler's words are above"
 }
 
 collect_root() { # BINARY DIR
