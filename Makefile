@@ -4,10 +4,10 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build test lint generate verify
+.PHONY: help up down demo build image check-image sbom test lint generate verify
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start the servers and the operator in the background, ready to use: source .dev/env
 	@hack/dev up
@@ -21,14 +21,23 @@ demo: ## tell the whole story on real servers, and check it; KEEP=1 leaves it ru
 build: ## compile the operator: target/debug/sync-operator
 	@SQLX_OFFLINE=true cargo build --locked
 
+image: ## build the container image, as an OCI archive in target/image
+	@hack/image
+
+check-image: ## run the image that was built last, and look into it; wants root
+	@hack/image check
+
+sbom: ## write down what the program is made of, as CycloneDX in target/image
+	@hack/sbom
+
 test: ## run all tests, on servers of their own
 	@hack/test
 
-lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, ruff
+lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, actionlint, ruff
 	@hack/lint
 
 generate: ## write crds/, docs/openapi.json and .sqlx/ from the sources
 	@hack/generate
 
-verify: ## generate, and fail if that differs from what is committed
+verify: ## generate, and fail if that differs from what is committed, or a version from Cargo.toml's
 	@hack/generate verify

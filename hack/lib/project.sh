@@ -13,6 +13,8 @@ cargo_offline() {
   (cd "$ROOT" && env -u DATABASE_URL SQLX_OFFLINE=true cargo "$@") </dev/null 9>&-
 }
 
+project_version() { sed -n 's/^version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
+
 rust_version() { sed -n 's/^rust-version = "\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
 
 build_binary() {
