@@ -29,10 +29,14 @@ pub fn command(container: &Container) -> Vec<String> {
     command.into_iter().chain(container.args.clone().unwrap_or_default()).collect()
 }
 
-/// The environment. `address` is the Pod's own; a Pod has a network of its own, a process here has not, so what listens on all
-/// addresses listens on that one.
+/// The environment. `address` is the Pod's own: a Pod has a network of its own, a process here has not, so the program is told to
+/// listen there, on the ports on which it would listen by itself, whatever the Pod says about ports.
 pub fn environment(pod: &Pod, container: &Container, data: &Data, address: &str) -> BTreeMap<String, String> {
-    let mut variables = BTreeMap::from([("HOSTNAME".to_owned(), pod.name_any())]);
+    let mut variables = BTreeMap::from([
+        ("HOSTNAME".to_owned(), pod.name_any()),
+        ("API_LISTEN".to_owned(), format!("{address}:8080")),
+        ("METRICS_LISTEN".to_owned(), format!("{address}:8081")),
+    ]);
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
             (Some(value), None) => value.clone(),
