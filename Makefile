@@ -24,10 +24,10 @@ build: ## compile the operator: target/debug/sync-operator
 test: ## run all tests, on servers of their own
 	@hack/test
 
-lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, ruff
+lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, helm lint, ruff
 	@hack/lint
 
-generate: ## write crds/, docs/openapi.json and .sqlx/ from the sources
+generate: ## write crds/, docs/openapi.json, .sqlx/, the chart's README, deploy/
 	@hack/generate
 
 verify: ## generate, and fail if that differs from what is committed
