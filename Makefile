@@ -33,10 +33,10 @@ sbom: ## write down what the program is made of, as CycloneDX in target/image
 test: ## run all tests, on servers of their own
 	@hack/test
 
-lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, actionlint, ruff
+lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, actionlint, helm lint, ruff
 	@hack/lint
 
-generate: ## write crds/, docs/openapi.json and .sqlx/ from the sources
+generate: ## write crds/, docs/openapi.json, .sqlx/, the chart's README, deploy/
 	@hack/generate
 
 verify: ## generate, and fail if that differs from what is committed, or a version from Cargo.toml's

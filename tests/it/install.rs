@@ -7,9 +7,10 @@ use serde_json::json;
 
 use crate::common::{
     eventually,
+    helm::CHART,
     node::Images,
     objects::{backfill, update},
-    release::{CHART, Release},
+    release::Release,
 };
 
 /// Calls the API of one Pod.

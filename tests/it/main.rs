@@ -9,6 +9,8 @@ mod admission;
 mod adoption;
 mod architecture;
 mod broker;
+mod chart;
+mod chart_values;
 mod cli;
 mod counters;
 mod crashes;

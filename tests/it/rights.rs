@@ -7,12 +7,7 @@ use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessRevie
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 
-use crate::common::{
-    eventually,
-    node::Images,
-    objects::update,
-    release::{CHART, Release},
-};
+use crate::common::{eventually, helm::CHART, node::Images, objects::update, release::Release};
 
 const VERBS: [&str; 11] =
     ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "escalate", "bind"];

@@ -4,11 +4,12 @@
 use std::{path::Path, time::Duration};
 
 use crate::common::{
+    helm::CHART,
     invariants::{check, work},
     node::Images,
     objects::{backfill, update},
     previous,
-    release::{CHART, Release},
+    release::Release,
     world::World,
 };
 

@@ -2,6 +2,7 @@
 //! the queue as the one in production does, and a [`Proxy`] to break connections with.
 
 pub mod command;
+pub mod helm;
 pub mod http;
 pub mod invariants;
 pub mod node;

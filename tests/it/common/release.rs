@@ -9,19 +9,12 @@ use std::{
 use serde_json::json;
 
 use super::{
+    helm,
     node::{Images, Node, program},
     private::Private,
     world::World,
 };
 
-/// Our helm: the one that `HELM` names (`make test` sets it), else the one that `make test` built.
-fn helm() -> PathBuf {
-    let cache = std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").unwrap()));
-    std::env::var_os("HELM").map_or_else(|| PathBuf::from(cache).join("sync-operator/tools/bin/helm"), PathBuf::from)
-}
-
-/// The chart of this checkout.
-pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/sync-operator");
 /// The reference of this checkout's image; only the [`Node`] reads it.
 pub const IMAGE: (&str, &str) = ("sync-operator", "this");
 
@@ -71,7 +64,7 @@ impl Release {
 
     /// Runs `helm ARGUMENTS…` in the namespace, off the test's thread so that the node goes on; what it printed, both ways.
     pub async fn helm(&self, arguments: &[&str]) -> Result<String, String> {
-        let mut command = tokio::process::Command::new(helm());
+        let mut command = tokio::process::Command::new(helm::program());
         command.args(["--namespace", &self.world.name, "--kubeconfig"]).arg(&self.world.kubeconfig).args(arguments);
         let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("helm").join(&self.world.name);
         command.env("HELM_CACHE_HOME", &home).env("HELM_CONFIG_HOME", &home).env("HELM_DATA_HOME", &home);
