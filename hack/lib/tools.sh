@@ -18,7 +18,7 @@ tool() { echo "$TOOLS_CACHE/bin/$1"; } # NAME
 ensure_tool() { # NAME
   local name=$1 version
   version=$(tool_version "$name")
-  [[ $("$(tool "$name")" --version 2>/dev/null | head -n 1) != *"$version" ]] || return 0
+  [[ $(tool_there "$name") != *"$version" ]] || return 0
   say "building $name $version, once, some minutes: $(tool "$name") …"
   case $name in
     cargo-*) cargo_offline install --locked --quiet --version "$version" --root "$TOOLS_CACHE" "$name" ;;
@@ -27,4 +27,11 @@ ensure_tool() { # NAME
       GOBIN=$TOOLS_CACHE/bin go install "github.com/rhysd/actionlint/cmd/actionlint@v$version" </dev/null
       ;;
   esac >&2 || die "$name could not be built; the compiler's words are above"
+}
+
+# A subcommand of Cargo is given its own name first, as Cargo does it.
+tool_there() { # NAME
+  local arguments=(--version)
+  if [[ $1 == cargo-* ]]; then arguments=("${1#cargo-}" --version); fi
+  "$(tool "$1")" "${arguments[@]}" 2>/dev/null | head -n 1 || true
 }
