@@ -59,7 +59,7 @@ what_is_in_it() {
   local found root=$WORK/bundle/rootfs
   found=$(cd "$root" && find . -type f -perm /111 ! -name '*.so.*' | sort | xargs)
   must_be "what can be executed" "$found" ./sync-operator
-  found=$(find "$root" ! -type l \( -uid 65532 -o -gid 65532 -o -perm /0022 -o -perm /6000 \) | head -n 5 | xargs)
+  found=$(cd "$root" && find . ! -type l \( -uid 65532 -o -gid 65532 -o -perm /0022 -o -perm /6000 \) | head -n 5 | xargs)
   must_be "what user 65532 may change, or become another by" "$found" ""
   # A development build may: its backtraces are made of the paths of sources.
   [[ $ARCHIVE != *-dev.oci.tar ]] || return 0

@@ -50,7 +50,8 @@ has_tool() { # NAME
   if [[ -n $(tool_package "$1") ]]; then
     [[ $(go version -m "$(tool "$1")" 2>/dev/null | awk '$1 == "mod" { print $3 }') == "v$version" ]]
   else
-    [[ $("$(tool "$1")" --version 2>/dev/null | head -n 1) == *"$version" ]]
+    # A subcommand of Cargo is given its own name first, as Cargo does it.
+    [[ $("$(tool "$1")" "${1#cargo-}" --version 2>/dev/null | head -n 1) == *"$version" ]]
   fi
 }
 
