@@ -4,10 +4,10 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build test lint generate verify
+.PHONY: help up down demo build install-plugin test lint generate verify
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start the servers and the operator in the background, ready to use: source .dev/env
 	@hack/dev up
@@ -20,6 +20,9 @@ demo: ## tell the whole story on real servers, and check it; KEEP=1 leaves it ru
 
 build: ## compile the operator: target/debug/sync-operator
 	@SQLX_OFFLINE=true cargo build --locked
+
+install-plugin: ## build "kubectl sync" and install it into PREFIX (~/.local)
+	@hack/install-plugin
 
 test: ## run all tests, on servers of their own
 	@hack/test
