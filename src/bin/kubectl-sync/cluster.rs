@@ -114,9 +114,9 @@ impl ClusterFlags {
                 let chosen = self.kubeconfig.is_some() || self.context.is_some() || self.cluster.is_some() || self.user.is_some();
                 return match Config::incluster() {
                     Ok(config) if !chosen => Ok(config),
-                    _ => Err(Failure::Usage(format!(
-                        "no kubeconfig can be read: {error}: set KUBECONFIG, or name a file with --kubeconfig"
-                    ))),
+                    _ => {
+                        Err(Failure::Usage(format!("no kubeconfig can be read: {error}: set KUBECONFIG, or name a file with --kubeconfig")))
+                    }
                 };
             }
         };
@@ -158,12 +158,8 @@ impl ClusterFlags {
         if let Some(token) = &self.token {
             // Whoever names a token means to be its owner, whatever else the kubeconfig has.
             let (user, groups) = (config.auth_info.impersonate.take(), config.auth_info.impersonate_groups.take());
-            config.auth_info = kube::config::AuthInfo {
-                token: Some(token.clone()),
-                impersonate: user,
-                impersonate_groups: groups,
-                ..Default::default()
-            };
+            config.auth_info =
+                kube::config::AuthInfo { token: Some(token.clone()), impersonate: user, impersonate_groups: groups, ..Default::default() };
         }
         if let Some(user) = &self.act_as {
             config.auth_info.impersonate = Some(user.clone());

@@ -70,7 +70,9 @@ pub fn script(args: &CompletionArgs) -> Result<(), Failure> {
         Completer::Zsh => "zsh",
         Completer::Fish => "fish",
         Completer::Kubectl => {
-            return print(&format!("#!/bin/sh\n# Asked by kubectl for the completion of \"kubectl sync\".\nexec kubectl-sync {WORD} \"$@\""));
+            return print(&format!(
+                "#!/bin/sh\n# Asked by kubectl for the completion of \"kubectl sync\".\nexec kubectl-sync {WORD} \"$@\""
+            ));
         }
     };
     let mut script = Vec::new();

@@ -117,8 +117,7 @@ pub async fn run(command: &ForceCommand, flags: &ClusterFlags) -> Result<(), Fai
     let params = PostParams { dry_run: args.dry_run == DryRun::Server, ..PostParams::default() };
     let name = object.name_any();
     let hint = format!(". It may have been taken: see kubectl sync status -n {} {name} before you ask again", cluster.namespace);
-    let mut created =
-        cluster.call_with_hint("create the SyncExecution", &hint, cluster.objects(false).create(&params, &object)).await?;
+    let mut created = cluster.call_with_hint("create the SyncExecution", &hint, cluster.objects(false).create(&params, &object)).await?;
     created.managed_fields_mut().clear();
     if args.dry_run == DryRun::Server {
         return args.created(&created, " (server dry run)");
@@ -142,7 +141,8 @@ pub async fn run(command: &ForceCommand, flags: &ClusterFlags) -> Result<(), Fai
 impl WindowArgs {
     fn read(&self) -> Result<Window, Failure> {
         let time = |flag: &str, text: &str| parse_time(text, self.timezone).map_err(|error| Failure::Usage(format!("{flag}: {error}")));
-        let window = Window::new(time("--from", &self.from)?, time("--to", &self.to)?).map_err(|error| Failure::Usage(error.to_string()))?;
+        let window =
+            Window::new(time("--from", &self.from)?, time("--to", &self.to)?).map_err(|error| Failure::Usage(error.to_string()))?;
         // The worker reads local time: what that cannot say is refused now rather than by the controller later.
         window.to_local(self.timezone).map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(window)
@@ -200,10 +200,7 @@ mod tests {
     #[test]
     fn times_are_read_in_the_zone_that_is_given() {
         let midnight = |start: &str, end: &str| Ok((start.to_owned(), end.to_owned()));
-        assert_eq!(
-            read("2025-07-10", "2025-07-11", "America/Cuiaba"),
-            midnight("2025-07-10T04:00:00+00:00", "2025-07-11T04:00:00+00:00")
-        );
+        assert_eq!(read("2025-07-10", "2025-07-11", "America/Cuiaba"), midnight("2025-07-10T04:00:00+00:00", "2025-07-11T04:00:00+00:00"));
         assert_eq!(
             read("2025-07-10T12:00", "2025-07-10T18:00:00+02:00", "Europe/Berlin"),
             midnight("2025-07-10T10:00:00+00:00", "2025-07-10T16:00:00+00:00")

@@ -10,7 +10,7 @@ use crate::{
     age,
     cluster::Cluster,
     failure::Failure,
-    output::{OutputArgs, many, print},
+    output::{Format, OutputArgs, many, print},
 };
 
 /// `kubectl sync history`.
@@ -51,7 +51,7 @@ pub async fn run(args: &HistoryArgs, cluster: &Cluster) -> Result<(), Failure> {
         })
         .await?;
     let objects = newest.into_sorted();
-    if objects.is_empty() && args.output.output.is_none() {
+    if objects.is_empty() && !matches!(args.output.output, Some(Format::Json | Format::Yaml)) {
         let place = if args.all_namespaces { "any namespace".to_owned() } else { format!("namespace {}", cluster.namespace) };
         eprintln!("No SyncExecutions found in {place}.");
         return Ok(());

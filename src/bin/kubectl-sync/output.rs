@@ -187,7 +187,10 @@ pub mod tests {
     fn lists_for_programs_are_v1_lists_and_one_object_is_itself() {
         let objects = [object("a", Value::Null)];
         let list: Value = serde_json::from_str(&many(&objects, args(Some(Format::Json)), false, now()).unwrap()).unwrap();
-        assert_eq!((&list["kind"], &list["apiVersion"], &list["items"][0]["kind"]), (&json!("List"), &json!("v1"), &json!("SyncExecution")));
+        assert_eq!(
+            (&list["kind"], &list["apiVersion"], &list["items"][0]["kind"]),
+            (&json!("List"), &json!("v1"), &json!("SyncExecution"))
+        );
         let one: Value = serde_yaml_ng::from_str(&one(&objects[0], args(Some(Format::Yaml)), now()).unwrap()).unwrap();
         assert_eq!(one["metadata"]["name"], "a");
         assert_eq!(many(&objects, args(Some(Format::Name)), false, now()).unwrap(), "syncexecution.sync.pncp.io/a");

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde_json::json;
 use sync_operator::{
     clock,
@@ -188,8 +188,7 @@ impl Overview {
                 output::document(&document, format)
             }
             Some(Format::Name) => {
-                let mut names: Vec<String> =
-                    newest.iter().chain(&under_way).chain(&failed).chain(&silent).map(output::kind_name).collect();
+                let mut names: Vec<String> = newest.iter().chain(&under_way).chain(&failed).chain(&silent).map(output::kind_name).collect();
                 names.sort_unstable();
                 names.dedup();
                 Ok(names.join("\n"))
@@ -222,6 +221,7 @@ impl Overview {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::{api::coordination::v1::LeaseSpec, apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+    use kube::ResourceExt;
     use serde_json::Value;
 
     use super::*;

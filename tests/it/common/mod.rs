@@ -4,6 +4,7 @@
 pub mod command;
 pub mod http;
 pub mod objects;
+pub mod plugin;
 pub mod private;
 pub mod program;
 pub mod proxy;
