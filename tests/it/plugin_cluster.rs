@@ -42,7 +42,7 @@ async fn a_cluster_that_does_not_answer_is_told_with_its_address() {
 async fn a_token_is_used_instead_of_what_the_kubeconfig_has() {
     let world = World::new("plugin-token").await;
     world.create("now", update()).await;
-    world.sync(&["history", "--token", "wrong"]).await.failed(1, &["does not accept your credentials: log in again"]);
+    world.sync(&["history", "--token", "wrong"]).await.failed(1, &["does not accept your credentials, so log in again"]);
     // All that is needed, by flags.
     let kubeconfig = Kubeconfig::read_from(&world.kubeconfig).unwrap();
     let cluster = kubeconfig.clusters[0].cluster.clone().unwrap();

@@ -35,6 +35,7 @@ async fn the_history_is_shown_as_kubectl_shows_things() {
     assert!(everywhere.succeeded().lines().any(|line| line.starts_with(&world.name) && line.contains("broken")), "{}", everywhere.out);
     let list = world.sync(&["history", "-o", "json"]).await.json();
     assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&json!("List"), 2));
+    assert!(!list.to_string().contains("managedFields"), "{list}");
     let yaml: Value = serde_yaml_ng::from_str(world.sync(&["history", "-o", "yaml"]).await.succeeded()).unwrap();
     assert_eq!(yaml, list);
     let none = world.sync(&["history", "--phase", "Running"]).await;
@@ -52,7 +53,13 @@ async fn the_history_of_more_than_a_page_is_the_newest_of_all_pages() {
     let newest = async |limit: &str| world.sync(&["history", "-o", "name", "--limit", limit]).await.succeeded().lines().count();
     assert_eq!(newest("0").await, 600);
     assert_eq!(newest("550").await, 550);
-    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    // Ages are whole seconds: the last one is of a later second than all others.
+    let others = world.objects().get("x-0001").await.unwrap().metadata.creation_timestamp.unwrap();
+    crate::common::eventually("the next second", async || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        (i64::try_from(now).unwrap() > others.0.as_second()).then_some(())
+    })
+    .await;
     world.create("zz-last-by-name", update()).await;
     let first = world.sync(&["history", "-o", "name", "--limit", "1"]).await;
     assert_eq!(first.succeeded(), "syncexecution.sync.pncp.io/zz-last-by-name\n");
@@ -79,6 +86,12 @@ async fn the_status_tells_who_leads_what_is_under_way_and_what_failed() {
     let document = world.sync(&[&arguments[..], &["-o", "json"]].concat()).await.json();
     assert_eq!((&document["operator"]["state"], &document["now"]["queued"]), (&json!("leads"), &json!(1)));
     assert_eq!(document["failed"][0]["metadata"]["name"], "broken");
+}
+
+#[tokio::test]
+async fn the_status_of_one_tells_what_to_do_next() {
+    let world = World::new("plugin-status-one").await;
+    with_status(&world, "broken", backfill(), failed("bad row")).await;
     let one = world.sync(&["status", "broken"]).await;
     assert!(one.succeeded().contains("Next: mend what the worker complains about"), "{}", one.out);
     assert_eq!(world.sync(&["status", "broken", "-o", "json"]).await.json()["kind"], "SyncExecution");
@@ -98,8 +111,7 @@ async fn a_description_shows_conditions_events_and_what_to_do_next() {
         described.succeeded().contains("  Warning").then_some(described.out)
     })
     .await;
-    for part in ["Window:       2025-07-10T16:00:00Z to 2025-07-10T22:00:00Z", "Phase:        Failed", "Error:        portal answered 500"]
-    {
+    for part in ["Window:      2025-07-10T16:00:00Z to 2025-07-10T22:00:00Z", "Phase:       Failed", "Error:       portal answered 500"] {
         assert!(described.contains(part), "`{part}` is not in {described}");
     }
     for words in [["Stalled", "True", "WorkerError"], ["Published", "True", "Confirmed"], ["Warning", "WorkerError", ""]] {

@@ -4,7 +4,7 @@ use std::{future::Future, path::PathBuf, time::Duration};
 
 use clap::Args;
 use kube::{
-    Api, Client, Config, ResourceExt,
+    Api, Client, Config,
     api::ListParams,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError, NamedCluster, NamedContext},
 };
@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use sync_operator::crd::SyncExecution;
 use tokio::time::timeout;
 
-use crate::{age, failure::Failure};
+use crate::{age, failure::Failure, report::redact};
 
 /// Deadline for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -95,7 +95,7 @@ impl ClusterFlags {
         config.reset_reader_on_write = true;
         self.apply(&mut config)?;
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let server = redact::text(config.cluster_url.to_string().trim_end_matches('/'));
         let client = Client::try_from(config).map_err(|error| Failure::Usage(format!("the kubeconfig cannot be used: {error}")))?;
         Ok(Cluster { client, namespace, server, deadline: self.request_timeout })
     }
@@ -218,9 +218,7 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::call`].
     pub async fn get(&self, name: &str) -> Result<SyncExecution, Failure> {
-        let mut object = self.call(&format!("read SyncExecution {name}"), self.objects(false).get(name)).await?;
-        object.managed_fields_mut().clear();
-        Ok(object)
+        self.call(&format!("read SyncExecution {name}"), self.objects(false).get(name)).await.map(without_managed_fields)
     }
 
     /// Gives all objects that `fields` selects to `take`, a page at a time, so that it does not matter how many there are.
@@ -255,7 +253,8 @@ fn newer(error: &kube::Error) -> Option<String> {
 }
 
 /// As kubectl shows objects: who wrote which field is of no use here.
-fn without_managed_fields(mut object: SyncExecution) -> SyncExecution {
-    object.managed_fields_mut().clear();
+#[must_use]
+pub fn without_managed_fields(mut object: SyncExecution) -> SyncExecution {
+    object.metadata.managed_fields = None;
     object
 }

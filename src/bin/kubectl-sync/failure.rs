@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use sync_operator::kubernetes::describe;
 use thiserror::Error;
 
-use crate::{output::plain, report::redact};
+use crate::output::plain;
 
 /// Why a command ends with an error.
 #[derive(Debug, Error)]
@@ -66,7 +66,7 @@ impl Failure {
     /// Prints it on standard error.
     pub fn tell(&self) {
         if self.code() != 141 {
-            eprintln!("error: {}", plain(&redact::text(&self.to_string())));
+            eprintln!("error: {}", plain(&self.to_string()));
         }
     }
 }
@@ -82,16 +82,15 @@ fn sentence(doing: &str, server: &str, error: &kube::Error) -> String {
     let said = &status.message;
     let kind = status.details.as_ref().map_or("", |details| details.kind.as_str());
     match status.code {
-        401 => format!("cannot {doing}: {server} does not accept your credentials: log in again, or choose another --context or --user"),
+        401 => format!("cannot {doing}: {server} does not accept your credentials, so log in again or choose another --context or --user"),
         403 => format!("you may not {doing}: {said}"),
         404 if kind == "namespaces" => format!("cannot {doing}: {said}: create it, or choose another with --namespace"),
         // A resource that is not served has no details; an object that is not there has.
         404 if kind.is_empty() => {
             format!("cannot {doing}: {server} does not know SyncExecutions: install the CRD (sync-operator crd | kubectl apply -f -)")
         }
-        404 => format!("cannot {doing}: {said}"),
         409 if status.is_already_exists() => format!("cannot {doing}: {said}: choose another --name, or leave it out for a generated one"),
-        400 | 422 => format!("cannot {doing}: {said}"),
+        400 | 404 | 422 => format!("cannot {doing}: {said}"),
         429 | 500..=599 => format!("cannot {doing}: {server} says {}: {said}: try again", status.code),
         code => format!("cannot {doing}: {said} ({code})"),
     }
@@ -104,7 +103,7 @@ mod tests {
     use super::*;
 
     fn api(code: u16, reason: &str, kind: &str) -> String {
-        let details = StatusDetails { kind: kind.to_owned(), ..StatusDetails::default() };
+        let details: StatusDetails = serde_json::from_value(serde_json::json!({"kind": kind})).unwrap();
         let status = Status::failure("said", reason).with_code(code).with_details(details).boxed();
         Failure::Refused { doing: "read".into(), server: "https://s".into(), source: Box::new(kube::Error::Api(status)) }.to_string()
     }

@@ -30,7 +30,8 @@ pub fn follow(cluster: &Cluster, all: bool, name: Option<&str>) -> impl Stream<I
     let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let config = if let Some(name) = name { config.fields(&format!("metadata.name={name}")) } else { config };
     let (server, mut listed, mut any) = (cluster.server.clone(), false, false);
-    watcher(cluster.objects(all), config).default_backoff().filter_map(move |event| {
+    let drop_managed_fields = |object: &mut SyncExecution| object.metadata.managed_fields = None;
+    watcher(cluster.objects(all), config).default_backoff().modify(drop_managed_fields).filter_map(move |event| {
         future::ready(match event {
             Ok(watcher::Event::Apply(object)) => Some(Ok(Step::Seen(Box::new(object)))),
             Ok(watcher::Event::InitApply(object)) => {

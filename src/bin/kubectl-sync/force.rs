@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     age,
-    cluster::{Cluster, ClusterFlags},
+    cluster::{Cluster, ClusterFlags, without_managed_fields},
     failure::Failure,
     output::{self, Format, OutputArgs, kind_name, print},
     wait::{self, TimeoutArgs},
@@ -117,8 +117,10 @@ pub async fn run(command: &ForceCommand, flags: &ClusterFlags) -> Result<(), Fai
     let params = PostParams { dry_run: args.dry_run == DryRun::Server, ..PostParams::default() };
     let name = object.name_any();
     let hint = format!(". It may have been taken: see kubectl sync status -n {} {name} before you ask again", cluster.namespace);
-    let mut created = cluster.call_with_hint("create the SyncExecution", &hint, cluster.objects(false).create(&params, &object)).await?;
-    created.managed_fields_mut().clear();
+    let created = cluster
+        .call_with_hint("create the SyncExecution", &hint, cluster.objects(false).create(&params, &object))
+        .await
+        .map(without_managed_fields)?;
     if args.dry_run == DryRun::Server {
         return args.created(&created, " (server dry run)");
     }

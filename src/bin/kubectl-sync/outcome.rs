@@ -53,17 +53,14 @@ pub fn of(object: &SyncExecution) -> Option<Outcome> {
 pub fn progress(object: &SyncExecution) -> String {
     let Some(status) = &object.status else { return "not taken by the operator yet".to_owned() };
     let phase = status.phase.map_or("", Phase::as_str);
-    let mut text = phase.to_owned();
-    if let Some(records) = status.records_processed {
-        text.push_str(&format!(", {records} records"));
-    }
+    let records = status.records_processed.map(|records| format!(", {records} records")).unwrap_or_default();
     if matches!(status.phase, Some(Phase::Pending)) {
         let trouble = [ConditionType::Recorded, ConditionType::Published].into_iter().filter_map(|kind| condition(object, kind));
         if let Some(trouble) = trouble.into_iter().find(|condition| condition.status == "False") {
-            text.push_str(&format!(": {}: {}", trouble.reason, plain(&trouble.message)));
+            return format!("{phase}{records}: {}: {}", trouble.reason, plain(&trouble.message));
         }
     }
-    text
+    format!("{phase}{records}")
 }
 
 #[cfg(test)]

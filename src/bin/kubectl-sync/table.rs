@@ -12,11 +12,8 @@ pub fn lines(headers: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| all.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(&format!("{cell:<width$}", width = width + GAP));
-        }
-        line.trim_end().to_owned()
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = width + GAP));
+        cells.collect::<String>().trim_end().to_owned()
     };
     all.into_iter().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -125,9 +125,8 @@ async fn one(name: &str, limit: Duration, deadline: Option<Instant>, cluster: &C
         };
         let Some(step) = step else { return Err(gone(name)) };
         match step? {
-            Step::Seen(mut object) => {
+            Step::Seen(object) => {
                 troubles.over();
-                object.managed_fields_mut().clear();
                 line.show(&outcome::progress(&object));
                 if outcome::of(&object).is_some() {
                     return Ok(*object);
@@ -135,7 +134,6 @@ async fn one(name: &str, limit: Duration, deadline: Option<Instant>, cluster: &C
                 last = Some(*object);
             }
             Step::Deleted(object) if outcome::of(&object).is_some() => return Ok(*object),
-            Step::Deleted(_) => return Err(gone(name)),
             Step::Listed { any: true } => troubles.over(),
             Step::Listed { any: false } if last.is_none() => {
                 return Err(Failure::NotWell(format!(
@@ -143,7 +141,7 @@ async fn one(name: &str, limit: Duration, deadline: Option<Instant>, cluster: &C
                     cluster.namespace
                 )));
             }
-            Step::Listed { any: false } => return Err(gone(name)),
+            Step::Deleted(_) | Step::Listed { any: false } => return Err(gone(name)),
             Step::Trouble(trouble) => {
                 if let Some(text) = troubles.line(&trouble, &cluster.server) {
                     line.show(&text);

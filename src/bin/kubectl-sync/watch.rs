@@ -114,16 +114,10 @@ fn ended(outcome: Outcome) -> Result<(), Failure> {
 fn line(args: &WatchArgs, object: &SyncExecution, changes: &str) -> Result<(), Failure> {
     match args.output.output {
         Some(Format::Json) => {
-            let mut object = object.clone();
-            object.managed_fields_mut().clear();
-            let text = serde_json::to_string(&object).map_err(|error| Failure::NotWell(error.to_string()))?;
+            let text = serde_json::to_string(object).map_err(|error| Failure::NotWell(error.to_string()))?;
             print(&text)
         }
-        Some(Format::Yaml) => {
-            let mut object = object.clone();
-            object.managed_fields_mut().clear();
-            print(&format!("---\n{}", output::document(&object, Format::Yaml)?))
-        }
+        Some(Format::Yaml) => print(&format!("---\n{}", output::document(object, Format::Yaml)?)),
         Some(Format::Name) => print(&output::kind_name(object)),
         _ => {
             let place = if args.all_namespaces { format!("{}/", object.namespace().unwrap_or_default()) } else { String::new() };
