@@ -4,10 +4,10 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build image check-image sbom test lint generate verify
+.PHONY: help up down demo build image check-image sbom install-plugin test lint generate verify
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start the servers and the operator in the background, ready to use: source .dev/env
 	@hack/dev up
@@ -29,6 +29,9 @@ check-image: ## run the image that was built last, and look into it; wants root
 
 sbom: ## write down what the program is made of, as CycloneDX in target/image
 	@hack/sbom
+
+install-plugin: ## build "kubectl sync" and install it into PREFIX (~/.local)
+	@hack/install-plugin
 
 test: ## run all tests, on servers of their own
 	@hack/test

@@ -63,3 +63,22 @@ fn no_door_knows_how_another_one_works() {
     part_does_not_name("broker", &["controller::", "http::", "kube", "axum", "sqlx"]);
     part_does_not_name("controller", &["http::", "lapin", "sqlx", "axum"]);
 }
+
+#[test]
+fn the_plugin_knows_the_words_and_the_api_server_only() {
+    part_does_not_name(
+        "bin/kubectl-sync",
+        &[
+            "sync_operator::store",
+            "store::",
+            "broker::",
+            "controller::",
+            "sync_operator::http",
+            "relay",
+            "sqlx",
+            "lapin",
+            "axum",
+            "reqwest",
+        ],
+    );
+}

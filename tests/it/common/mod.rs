@@ -7,6 +7,7 @@ pub mod http;
 pub mod invariants;
 pub mod node;
 pub mod objects;
+pub mod plugin;
 pub mod previous;
 pub mod private;
 pub mod program;
