@@ -129,3 +129,25 @@ async fn uninstalled_it_leaves_the_crd_the_objects_and_the_rows() {
     let status = world.phase("kept", "Queued").await;
     assert_eq!(status.execution_id.as_deref(), Some("1"), "installed again, it goes on where it was");
 }
+
+#[tokio::test]
+async fn the_running_program_needs_no_table_of_its_own() {
+    let release = Release::place("owner", Images::new()).await;
+    let world = &release.world;
+    let owner = world.owner_url("owns").await;
+    let program = world.plain_role_url("works").await;
+    world.kubectl_succeeds(&["create", "secret", "generic", "owner", &format!("--from-literal=url={owner}")]);
+    world.set_secret("sync-operator-database", "url", &program);
+    let values = [Release::values(), vec!["replicas=1".to_owned(), "migrate.database.existingSecret.name=owner".to_owned()]].concat();
+    release.deploy("install", Path::new(CHART), &values).await.unwrap();
+    world.create("plain", update()).await;
+    let mut worker = world.worker().await;
+    let taken = worker.take().await.execution();
+    worker.report(&json!({"request_id": taken.to_string(), "status": "success"})).await;
+    world.phase("plain", "Succeeded").await;
+    let address = release.node.running()[0].address.clone();
+    let (code, history) = call(&address, reqwest::Method::GET, "/sync/history", "s3cret", None).await;
+    assert_eq!((code, history["success_count"].as_i64()), (200, Some(1)), "{history}");
+    let log = release.node.all()[0].log("controller");
+    assert!(!log.contains("permission denied"), "{log}");
+}

@@ -186,7 +186,23 @@ impl World {
         url.into()
     }
 
-    /// Ends every session of that role, as a restart of the server would.
+    /// A role that owns nothing, with the rights that docs/install.md names on what the owner will make. After [`Self::owner_url`].
+    pub async fn plain_role_url(&self, password: &str) -> String {
+        let (owner, role) = (format!("{}-owner", self.name), format!("{}-plain", self.name));
+        for sql in [
+            format!("CREATE ROLE \"{role}\" LOGIN PASSWORD '{password}'"),
+            format!("ALTER DEFAULT PRIVILEGES FOR ROLE \"{owner}\" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO \"{role}\""),
+            format!("ALTER DEFAULT PRIVILEGES FOR ROLE \"{owner}\" GRANT USAGE ON SEQUENCES TO \"{role}\""),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).execute(&self.database).await.unwrap();
+        }
+        let mut url = url::Url::parse(&self.database_url).unwrap();
+        url.set_username(&role).unwrap();
+        url.set_password(Some(password)).unwrap();
+        url.into()
+    }
+
+    /// Ends every session of the owner, as a restart of the server would.
     pub async fn end_owner_sessions(&self) {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1";
         sqlx::query(sql).bind(format!("{}-owner", self.name)).execute(&self.database).await.unwrap();
