@@ -69,10 +69,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $ca := .from.ca -}}
 {{- $cluster := dig "cloudNativePG" "cluster" "" .from -}}
 {{- if $ca.existingConfigMap.name }}
-configMap: {name: {{ $ca.existingConfigMap.name }}, defaultMode: 0440, items: [{key: {{ $ca.existingConfigMap.key }}, path: ca.crt}]}
+configMap: {name: {{ $ca.existingConfigMap.name }}, defaultMode: 288, items: [{key: {{ $ca.existingConfigMap.key }}, path: ca.crt}]}
 {{- else if $ca.existingSecret.name }}
-secret: {secretName: {{ $ca.existingSecret.name }}, defaultMode: 0440, items: [{key: {{ $ca.existingSecret.key }}, path: ca.crt}]}
+secret: {secretName: {{ $ca.existingSecret.name }}, defaultMode: 288, items: [{key: {{ $ca.existingSecret.key }}, path: ca.crt}]}
 {{- else if $cluster }}
-secret: {secretName: {{ $cluster }}-ca, defaultMode: 0440, items: [{key: ca.crt, path: ca.crt}]}
+secret: {secretName: {{ $cluster }}-ca, defaultMode: 288, items: [{key: ca.crt, path: ca.crt}]}
 {{- end }}
 {{- end }}

@@ -62,7 +62,9 @@ pub fn render(values: &str) -> Rendered {
 
 fn merge(into: &mut Value, from: Value) {
     match (into, from) {
-        (Value::Object(into), Value::Object(from)) => from.into_iter().for_each(|(key, value)| merge(into.entry(key).or_default(), value)),
+        (Value::Object(into), Value::Object(from)) => {
+            from.into_iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value))
+        }
         (into, from) => *into = from,
     }
 }
@@ -75,8 +77,9 @@ pub fn documents(yaml: &str) -> Vec<Value> {
 
 impl Rendered {
     /// All objects of a kind.
-    pub fn all<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.0.iter().filter(move |object| object["kind"] == kind)
+    pub fn all<'a>(&'a self, kind: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
+        let kind = kind.to_owned();
+        self.0.iter().filter(move |object| object["kind"] == kind.as_str())
     }
 
     /// The object of that kind and name.
@@ -105,7 +108,7 @@ impl Rendered {
 
     /// The spec of the Pods.
     pub fn pod(&self) -> &Value {
-        &self.get("Deployment", "sync-operator")["spec"]["template"]["spec"]
+        &self.all("Deployment").next().unwrap()["spec"]["template"]["spec"]
     }
 
     /// All containers, those of the start too.
