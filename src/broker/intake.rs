@@ -122,7 +122,7 @@ impl Intake {
 
     /// Settles one report after the other; what is under way at `stop` is finished. `Ok` when stopped.
     async fn consume(&self, mut deliveries: Consumer, stop: &CancellationToken) -> Result<(), Error> {
-        let broken = |source| Error::Failed { operation: "consume", address: self.broker.address.clone(), source };
+        let broken = |source| Error::Failed { operation: "consume", address: self.broker.address(), source };
         loop {
             let delivery = tokio::select! {
                 () = stop.cancelled() => return Ok(()),

@@ -1,28 +1,28 @@
-//! The RabbitMQ door: where the broker is, which queues there are, how to connect. Publishing and consuming are in the
-//! files beside; neither knows the record.
+//! The RabbitMQ door: which queues there are, each step with a deadline. Connecting, publishing and consuming are in the files
+//! beside; none knows the record.
 
 pub mod intake;
 pub mod publisher;
+pub mod server;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use lapin::{Channel, Connection, ConnectionProperties, options::QueueDeclareOptions, types::FieldTable, uri::AMQPUri};
-use secrecy::{ExposeSecret, SecretString};
+use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
 use thiserror::Error;
 use tokio::time::timeout;
+
+use self::server::Server;
 
 /// Deadline for connecting and for declaring.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the broker is given to say goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Seconds between heartbeats, unless the URL says otherwise: a silent broker is noticed after twice that.
-const HEARTBEAT_SECONDS: u16 = 10;
 
 /// What can go wrong at the broker. The text names it by address, never by its URL.
 #[derive(Debug, Error)]
 pub enum Error {
     /// The broker refused, or the connection broke.
-    #[error("broker {address}: {operation}: {source}")]
+    #[error("broker {address}: {operation}: {}", explain(source))]
     Failed {
         /// What was tried.
         operation: &'static str,
@@ -41,11 +41,18 @@ pub enum Error {
     },
 }
 
-/// Where the broker is and how its queues are called.
+/// What lapin says, in words that help.
+fn explain(error: &lapin::Error) -> String {
+    match error.kind() {
+        lapin::ErrorKind::IOError(io) => crate::tls::explain(io).unwrap_or_else(|| error.to_string()),
+        _ => error.to_string(),
+    }
+}
+
+/// Where the broker is and how its queues are called. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    uri: AMQPUri,
-    address: String,
+    server: Arc<Server>,
     /// The work queue.
     pub queue: String,
     /// The queue of the workers' reports.
@@ -53,33 +60,27 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker at `url`. Does not connect.
-    ///
-    /// # Errors
-    /// What is wrong with the URL, without the URL.
-    pub fn new(url: &SecretString, queue: String, status_queue: String) -> Result<Self, String> {
-        // The parser's own words on a wrong scheme repeat the URL, password and all.
-        let known = ["amqp://", "amqps://"].iter().any(|scheme| url.expose_secret().starts_with(scheme));
-        if !known {
-            return Err("it does not begin with amqp:// or amqps://".to_owned());
-        }
-        let mut uri: AMQPUri = url.expose_secret().parse()?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        let address = format!("{}:{}/{}", uri.authority.host, uri.authority.port, uri.vhost.trim_start_matches('/'));
-        Ok(Self { uri, address, queue, status_queue })
+    /// The broker at that server. Does not connect.
+    #[must_use]
+    pub fn new(server: Server, queue: String, status_queue: String) -> Self {
+        Self { server: Arc::new(server), queue, status_queue }
+    }
+
+    /// `host:port/vhost`, for messages.
+    fn address(&self) -> String {
+        self.server.address()
     }
 
     async fn step<T>(&self, operation: &'static str, step: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
         match timeout(CONNECT_TIMEOUT, step).await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(source)) => Err(Error::Failed { operation, address: self.address.clone(), source }),
-            Err(_) => Err(Error::Silent { operation, address: self.address.clone() }),
+            Ok(Err(source)) => Err(Error::Failed { operation, address: self.address(), source }),
+            Err(_) => Err(Error::Silent { operation, address: self.address() }),
         }
     }
 
     async fn connect(&self, purpose: &str) -> Result<Connection, Error> {
-        let properties = ConnectionProperties::default().with_connection_name(format!("sync-operator {purpose}").into());
-        self.step("connect", Connection::connect_uri(self.uri.clone(), properties)).await
+        self.step("connect", self.server.connect(&format!("sync-operator {purpose}"))).await
     }
 
     /// Says goodbye, without waiting long for an answer.

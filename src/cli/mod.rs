@@ -1,15 +1,23 @@
 //! Subcommands and flags. Every flag reads an environment variable; its doc line is its `--help`. Settings are checked once,
 //! here; what is wrong is told with the flag, the variable and the fix, never with a secret in it.
 
+mod migrate;
 mod run;
+mod source;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use chrono_tz::Tz;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{broker::Broker, controller::events::EventLevel, store::Store, telemetry::LogFormat};
+use crate::{
+    broker::{Broker, server::Server},
+    controller::{events::EventLevel, watches::Namespaces},
+    http::auth::{Access, Credentials},
+    store::{Store, database::Database},
+    telemetry::LogFormat,
+};
 
 /// Why the program ends with an error.
 #[derive(Debug)]
@@ -65,6 +73,12 @@ struct DatabaseArgs {
     /// The database, like postgres://user:password@host:5432/sync
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<SecretString>,
+    /// A file with that URL instead. It is read again while the program runs: a rotated Secret needs no restart.
+    #[arg(long, env = "DATABASE_URL_FILE")]
+    database_url_file: Option<PathBuf>,
+    /// A PEM file with the CA of the database server. TLS is required then, and the server's name is verified.
+    #[arg(long, env = "DATABASE_CA_FILE")]
+    database_ca_file: Option<PathBuf>,
 }
 
 /// The record, for a process that stays.
@@ -85,24 +99,37 @@ struct ZoneArgs {
     worker_timezone: Tz,
 }
 
+/// The broker.
 #[derive(Args)]
-struct ControllerArgs {
-    #[command(flatten)]
-    store: StoreArgs,
-    #[command(flatten)]
-    zone: ZoneArgs,
+struct BrokerArgs {
     /// The broker, like amqp://user:password@host:5672/%2f
     #[arg(long, env = "RABBITMQ_URL", hide_env_values = true)]
     rabbitmq_url: Option<SecretString>,
+    /// A file with that URL instead. It is read again for each connection.
+    #[arg(long, env = "RABBITMQ_URL_FILE")]
+    rabbitmq_url_file: Option<PathBuf>,
+    /// A PEM file with the CA of the broker. The URL must be amqps:// then; no other CA is trusted.
+    #[arg(long, env = "RABBITMQ_CA_FILE")]
+    rabbitmq_ca_file: Option<PathBuf>,
     /// The queue on which the worker listens.
     #[arg(long, env = "RABBITMQ_QUEUE", default_value = "ingest.pncp")]
     rabbitmq_queue: String,
     /// The queue on which workers report.
     #[arg(long, env = "RABBITMQ_STATUS_QUEUE", default_value = "ingest.pncp.status")]
     rabbitmq_status_queue: String,
-    /// Only watch this namespace; all of them if empty.
-    #[arg(long, env = "WATCH_NAMESPACE", default_value = "")]
-    watch_namespace: String,
+}
+
+#[derive(Args)]
+struct ControllerArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    zone: ZoneArgs,
+    #[command(flatten)]
+    broker: BrokerArgs,
+    /// Only watch these namespaces, separated by commas; all of them if empty.
+    #[arg(long, env = "WATCH_NAMESPACE", default_value = "", hide_default_value = true)]
+    watch_namespace: Namespaces,
     /// Name of the leader election Lease.
     #[arg(long, env = "LEASE_NAME", default_value = "sync-operator")]
     lease_name: String,
@@ -126,6 +153,26 @@ struct ControllerArgs {
     metrics_listen: SocketAddr,
 }
 
+/// Who may call.
+#[derive(Args)]
+struct AdminArgs {
+    /// Name that callers send by HTTP Basic authentication.
+    #[arg(long, env = "ADMIN_USERNAME")]
+    admin_username: Option<SecretString>,
+    /// A file with that name instead. A change counts from the next request on.
+    #[arg(long, env = "ADMIN_USERNAME_FILE")]
+    admin_username_file: Option<PathBuf>,
+    /// Password that callers send.
+    #[arg(long, env = "ADMIN_PASSWORD", hide_env_values = true)]
+    admin_password: Option<SecretString>,
+    /// A file with that password instead. A change counts from the next request on.
+    #[arg(long, env = "ADMIN_PASSWORD_FILE")]
+    admin_password_file: Option<PathBuf>,
+    /// Serve anybody, without authentication.
+    #[arg(long, env = "ALLOW_ANONYMOUS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_anonymous: bool,
+}
+
 #[derive(Args)]
 struct ApiArgs {
     #[command(flatten)]
@@ -135,15 +182,8 @@ struct ApiArgs {
     /// Where to serve.
     #[arg(long, env = "API_LISTEN", default_value = "0.0.0.0:8080")]
     api_listen: SocketAddr,
-    /// Name that callers send by HTTP Basic authentication.
-    #[arg(long, env = "ADMIN_USERNAME")]
-    admin_username: Option<String>,
-    /// Password that callers send.
-    #[arg(long, env = "ADMIN_PASSWORD", hide_env_values = true)]
-    admin_password: Option<SecretString>,
-    /// Serve anybody, without authentication.
-    #[arg(long, env = "ALLOW_ANONYMOUS", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_anonymous: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
     /// Namespace in which POST /sync/force creates SyncExecutions; that of the pod or kubeconfig if empty.
     #[arg(long, env = "FORCE_NAMESPACE", default_value = "")]
     force_namespace: String,
@@ -167,6 +207,9 @@ struct MigrateArgs {
     /// With down: the version to go back to; 0 takes all back.
     #[arg(long)]
     to: Option<i64>,
+    /// With up: seconds for which to wait for a database that cannot be reached yet.
+    #[arg(long = "wait", value_name = "SECONDS", env = "MIGRATE_WAIT_SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    wait_seconds: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -187,7 +230,7 @@ impl Cli {
         match self.command {
             Command::Controller(args) => run::controller(args).await,
             Command::Api(args) => run::api(args).await,
-            Command::Migrate(args) => run::migrate(args).await,
+            Command::Migrate(args) => migrate::migrate(args).await,
             Command::Crd => run::crd(),
             Command::Openapi => run::openapi(),
         }
@@ -198,46 +241,48 @@ fn zone(name: &str) -> Result<Tz, String> {
     name.parse().map_err(|_| "WORKER_TIMEZONE is an IANA time zone name like America/Cuiaba".to_owned())
 }
 
-fn given<T>(value: Option<T>, flag: &str, variable: &str, example: &str) -> Result<T, Failure> {
-    value.ok_or_else(|| Failure::Setting(format!("--{flag} is not set: pass it, or set {variable}, like {example}")))
-}
-
 impl DatabaseArgs {
-    fn url(&self) -> Result<&SecretString, Failure> {
-        let url = given(self.database_url.as_ref(), "database-url", "DATABASE_URL", DATABASE_EXAMPLE)?;
-        let text = url.expose_secret();
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            Ok(url)
-        } else {
-            Err(wrong("database-url", "DATABASE_URL", "it does not begin with postgres://", DATABASE_EXAMPLE))
-        }
+    fn database(self) -> Result<Database, Failure> {
+        let from_file = self.database_url_file.is_some();
+        let url = source::DATABASE.source(self.database_url, self.database_url_file)?;
+        Database::new(url, self.database_ca_file).map_err(|wrong| source::DATABASE.refuse(wrong, from_file))
     }
 }
 
 impl StoreArgs {
-    fn store(&self) -> Result<Store, Failure> {
-        Store::new(self.database.url()?, self.database_max_connections)
-            .map_err(|error| wrong("database-url", "DATABASE_URL", error, DATABASE_EXAMPLE))
+    fn store(self) -> Result<Store, Failure> {
+        Ok(Store::new(self.database.database()?, self.database_max_connections))
     }
 }
 
-const DATABASE_EXAMPLE: &str = "postgres://user:password@host:5432/sync";
-const BROKER_EXAMPLE: &str = "amqp://user:password@host:5672/%2f";
-
-fn wrong(flag: &str, variable: &str, why: impl std::fmt::Display, example: &str) -> Failure {
-    Failure::Setting(format!(
-        "--{flag} ({variable}) cannot be used: {why}; write it like {example}, with special characters percent-encoded"
-    ))
+impl BrokerArgs {
+    fn broker(self) -> Result<Broker, Failure> {
+        let from_file = self.rabbitmq_url_file.is_some();
+        let url = source::BROKER.source(self.rabbitmq_url, self.rabbitmq_url_file)?;
+        let server = Server::new(url, self.rabbitmq_ca_file).map_err(|wrong| source::BROKER.refuse(wrong, from_file))?;
+        Ok(Broker::new(server, self.rabbitmq_queue, self.rabbitmq_status_queue))
+    }
 }
 
-impl ControllerArgs {
-    fn broker(&self) -> Result<Broker, Failure> {
-        let url = given(self.rabbitmq_url.as_ref(), "rabbitmq-url", "RABBITMQ_URL", BROKER_EXAMPLE)?;
-        Broker::new(url, self.rabbitmq_queue.clone(), self.rabbitmq_status_queue.clone())
-            .map_err(|error| wrong("rabbitmq-url", "RABBITMQ_URL", error, BROKER_EXAMPLE))
-    }
-
-    fn gather(&self) -> Duration {
-        Duration::from_millis(self.status_gather_milliseconds.into())
+impl AdminArgs {
+    fn access(self) -> Result<Access, Failure> {
+        if self.allow_anonymous {
+            return Ok(Access::Anonymous);
+        }
+        let given = |text: Option<SecretString>| text.filter(|text| !text.expose_secret().is_empty());
+        let username = source::one(given(self.admin_username), self.admin_username_file, "admin-username", "ADMIN_USERNAME")?;
+        let password = source::one(given(self.admin_password), self.admin_password_file, "admin-password", "ADMIN_PASSWORD")?;
+        let (Some(username), Some(password)) = (username, password) else {
+            return Err(Failure::Setting(
+                "--admin-username and --admin-password are not both set: set ADMIN_USERNAME and ADMIN_PASSWORD, \
+                 or ADMIN_USERNAME_FILE and ADMIN_PASSWORD_FILE, or pass --allow-anonymous to serve anybody without authentication"
+                    .to_owned(),
+            ));
+        };
+        let credentials = Credentials {
+            username: source::text(username, "admin-username", "ADMIN_USERNAME")?,
+            password: source::text(password, "admin-password", "ADMIN_PASSWORD")?,
+        };
+        Ok(Access::Administrator(Arc::new(credentials)))
     }
 }

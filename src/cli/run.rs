@@ -1,28 +1,28 @@
-//! What each subcommand does with its checked settings: builds the parts and runs them.
+//! What each subcommand but `migrate` does with its checked settings: builds the parts and runs them.
 
 use std::{io::Write, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use kube::{Client, CustomResourceExt};
-use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 use uuid::Uuid;
 
-use super::{ApiArgs, ControllerArgs, Direction, Failure, MigrateArgs};
+use super::{ApiArgs, ControllerArgs, Failure};
 use crate::{
     controller::{self, Parts, Settings},
     crd::SyncExecution,
     health::{Dependency, Health},
     http::{
         self, App,
-        auth::{Access, Credentials},
+        auth::Access,
         health::Probes,
     },
     leader::LeaseConfig,
     metrics::{Metrics, Role},
     shutdown,
-    store::{self, Store, migrate::Migrations},
+    store::Store,
 };
 
 /// How long pools are given to close.
@@ -45,14 +45,14 @@ async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener
 
 pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
     let store = args.store.store()?;
-    let broker = args.broker()?;
+    let broker = args.broker.broker()?;
     let config = kube_config().await?;
     let listener = listen(args.metrics_listen, "metrics-listen").await?;
     let or_default = |text: &str| if text.is_empty() { config.default_namespace.clone() } else { text.to_owned() };
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "sync-operator".to_owned());
     let identity = if args.lease_identity.is_empty() { format!("{host}-{}", Uuid::new_v4()) } else { args.lease_identity.clone() };
     let settings = Settings {
-        namespace: Some(args.watch_namespace.clone()).filter(|namespace| !namespace.is_empty()),
+        namespaces: args.watch_namespace,
         lease: LeaseConfig {
             name: args.lease_name.clone(),
             namespace: or_default(&args.lease_namespace),
@@ -61,7 +61,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
             duration: Duration::from_secs(args.lease_duration_seconds.into()),
         },
         zone: args.zone.worker_timezone,
-        gather: args.gather(),
+        gather: Duration::from_millis(args.status_gather_milliseconds.into()),
         events: args.events,
     };
     let metrics = Arc::new(Metrics::new(Role::Controller));
@@ -77,6 +77,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
     };
     let stop = shutdown::on_signal().context("signal handlers")?;
     info!(version = env!("CARGO_PKG_VERSION"), identity = settings.lease.identity, listen = %listener.local_addr()?, "controller starts");
+    follow(&store, &stop);
     let ((), served) =
         tokio::join!(controller::run(parts, settings, stop.clone()), http::serve(listener, http::health::routes(probes), stop.clone()),);
     close(&store).await;
@@ -87,20 +88,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
 
 pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
     let store = args.store.store()?;
-    let access = match (
-        args.admin_username.filter(|name| !name.is_empty()),
-        args.admin_password.filter(|password| !password.expose_secret().is_empty()),
-    ) {
-        _ if args.allow_anonymous => Access::Anonymous,
-        (Some(username), Some(password)) => Access::Administrator(Arc::new(Credentials { username, password })),
-        _ => {
-            return Err(Failure::Setting(
-                "--admin-username and --admin-password are not both set: set ADMIN_USERNAME and ADMIN_PASSWORD, \
-                 or pass --allow-anonymous to serve anybody without authentication"
-                    .to_owned(),
-            ));
-        }
-    };
+    let access = args.admin.access()?;
     let config = kube_config().await?;
     let listener = listen(args.api_listen, "api-listen").await?;
     let namespace = if args.force_namespace.is_empty() { config.default_namespace.clone() } else { args.force_namespace };
@@ -117,6 +105,7 @@ pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
     };
     let stop = shutdown::on_signal().context("signal handlers")?;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %listener.local_addr()?, authentication = !matches!(access, Access::Anonymous), "api starts");
+    follow(&store, &stop);
     let served = http::serve(listener, http::router(app, access, probes), stop).await;
     close(&store).await;
     served.context("serving the API")?;
@@ -124,38 +113,14 @@ pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn close(store: &Store) {
-    let _ = tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await;
+/// Takes up what changes in the database's settings, beside everything else.
+fn follow(store: &Store, stop: &CancellationToken) {
+    let (store, stop) = (store.clone(), stop.clone());
+    tokio::spawn(async move { store.follow(stop).await });
 }
 
-pub(super) async fn migrate(args: MigrateArgs) -> Result<(), Failure> {
-    let migrations = Migrations::connect(args.database.url()?, args.zone.worker_timezone).await.map_err(|error| {
-        let told = store::explain(&error);
-        anyhow!(
-            "cannot connect to the database of --database-url (DATABASE_URL): {told}: is it up, and are user, password and database right?"
-        )
-    })?;
-    let before = migrations.status().await?;
-    match args.direction {
-        Direction::Status => {}
-        Direction::Up => migrations.up().await?,
-        Direction::Down => {
-            let applied = before.iter().filter(|migration| migration.applied).map(|migration| migration.version);
-            let target = args.to.unwrap_or_else(|| applied.rev().nth(1).unwrap_or_default());
-            migrations.down(target).await?;
-        }
-    }
-    let mut out = std::io::stdout().lock();
-    for (migration, before) in migrations.status().await?.iter().zip(before) {
-        let state = match (before.applied, migration.applied) {
-            (false, true) => "applied now",
-            (true, false) => "taken back now",
-            (true, true) => "applied",
-            (false, false) => "not applied",
-        };
-        writeln!(out, "{:04}  {:<40} {state}", migration.version, migration.name)?;
-    }
-    Ok(())
+async fn close(store: &Store) {
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await;
 }
 
 pub(super) fn crd() -> Result<(), Failure> {

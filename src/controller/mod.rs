@@ -7,16 +7,17 @@ mod housekeeping;
 mod mirror;
 mod reconcile;
 pub mod status;
+pub mod watches;
 
 use std::{sync::Arc, time::Duration};
 
 use chrono_tz::Tz;
-use futures::{StreamExt, TryStreamExt, channel::mpsc};
+use futures::{StreamExt, channel::mpsc};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Client, ResourceExt,
     core::DeserializeGuard,
     runtime::{
-        Controller, WatchStreamExt,
+        Controller,
         controller::{self, Config},
         reflector::{self, ObjectRef},
         watcher,
@@ -27,11 +28,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, error, warn};
 
 use self::{
-    deletions::{Deletions, Seen},
+    deletions::Deletions,
     events::{EventLevel, Events},
     housekeeping::Housekeeping,
     mirror::Mirror,
     reconcile::Context,
+    watches::{Namespaces, Told},
 };
 use crate::{
     broker::{Broker, intake::Intake},
@@ -47,8 +49,6 @@ use crate::{
 
 /// Reconciles under way at a time: enough to fill a batch while the one before is on its way.
 const CONCURRENCY: u16 = 512;
-/// Seconds after which a watch is begun anew: a silent one is noticed then.
-const WATCH_SECONDS: u32 = 120;
 
 type Guarded = DeserializeGuard<SyncExecution>;
 
@@ -72,8 +72,8 @@ pub struct Parts {
 /// How it behaves.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Only this namespace; all without.
-    pub namespace: Option<String>,
+    /// Where it looks.
+    pub namespaces: Namespaces,
     /// The lease.
     pub lease: LeaseConfig,
     /// The worker's zone.
@@ -107,7 +107,7 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         client: client.clone(),
         store: store.clone(),
         batcher: Batcher::start(store.clone(), Arc::clone(&recorded), Arc::clone(&metrics)),
-        mirror: Mirror::new(client.clone(), leadership.clone(), settings.gather, Arc::clone(&metrics)),
+        mirror: Arc::new(Mirror::new(client.clone(), leadership.clone(), settings.gather, Arc::clone(&metrics))),
         events: Events::new(client.clone(), settings.lease.identity.clone(), settings.events),
         leadership: leadership.clone(),
         metrics: Arc::clone(&metrics),
@@ -149,30 +149,8 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     });
 
     let (everything, objects) = triggers(changes);
-    let api: Api<Guarded> = match &settings.namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    };
-    let watched = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS))
-        .modify(prune)
-        .reflect(writer)
-        .inspect_ok({
-            let (context, health) = (Arc::clone(&context), Arc::clone(&health));
-            move |event| {
-                health.works(Dependency::Watch);
-                tell(event, &seen, &context);
-            }
-        })
-        .inspect_err({
-            let health = Arc::clone(&health);
-            move |error| {
-                // Only after a failed list does success show as events; after others the watch goes on in silence.
-                if matches!(error, watcher::Error::InitialListFailed(_)) {
-                    health.fails(Dependency::Watch, error);
-                }
-            }
-        })
-        .applied_objects();
+    let told = Told { seen, mirror: Arc::clone(&context.mirror), health: Arc::clone(&health) };
+    let watched = watches::watch(client, &settings.namespaces, writer, told);
     Controller::for_stream(watched, cache)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .reconcile_on(objects)
@@ -226,26 +204,6 @@ fn cached(cache: &reflector::Store<Guarded>, request: &Request) -> Option<Arc<Gu
 /// Whether this is the very object that asked, and not another one of its name.
 fn is_of(object: &Guarded, request: &Request) -> bool {
     object.uid().as_deref() == Some(&request.uid.to_string())
-}
-
-/// What is never read is not kept: it is most of an object's size.
-fn prune(object: &mut Guarded) {
-    object.managed_fields_mut().clear();
-    object.meta_mut().annotations = None;
-}
-
-fn tell(event: &watcher::Event<Guarded>, seen: &mpsc::UnboundedSender<Seen>, context: &Context) {
-    let told = match event {
-        watcher::Event::Delete(object) => {
-            let Some(uid) = object.uid() else { return };
-            context.mirror.forget(&uid);
-            let Ok(uid) = uid.parse() else { return };
-            Seen::Deleted(uid)
-        }
-        watcher::Event::InitDone => Seen::Listed,
-        _ => return,
-    };
-    let _ = seen.unbounded_send(told);
 }
 
 /// The one place where errors of reconciles are logged.

@@ -49,7 +49,7 @@ pub struct Context {
     /// The way to the rows.
     pub batcher: Batcher,
     /// The way to the statuses.
-    pub mirror: Mirror,
+    pub mirror: Arc<Mirror>,
     /// For `kubectl describe`.
     pub events: Events,
     /// Asked before every effect.

@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
+use crate::source::Setting;
 
 /// Who may call.
 #[derive(Clone)]
@@ -26,12 +27,12 @@ pub enum Access {
     Administrator(Arc<Credentials>),
 }
 
-/// Name and password.
+/// Name and password, as they are now.
 pub struct Credentials {
-    /// The name; not secret, it is recorded with what it asks for.
-    pub username: String,
+    /// The name.
+    pub username: Setting<SecretString>,
     /// The password.
-    pub password: SecretString,
+    pub password: Setting<SecretString>,
 }
 
 /// Who calls, once let in.
@@ -44,9 +45,10 @@ impl Access {
             Self::Anonymous => true,
             // Digests have one length, so neither length nor common prefix shows in the time taken; both are always compared.
             Self::Administrator(known) => {
-                let name = Sha256::digest(name).ct_eq(&Sha256::digest(&known.username));
-                let password = Sha256::digest(password).ct_eq(&Sha256::digest(known.password.expose_secret()));
-                (name & password).into()
+                let equal = |given: &str, known: &Setting<SecretString>| {
+                    Sha256::digest(given).ct_eq(&Sha256::digest(known.current().expose_secret()))
+                };
+                (equal(name, &known.username) & equal(password, &known.password)).into()
             }
         }
     }
@@ -71,10 +73,12 @@ pub async fn require(State(access): State<Access>, request: Request, next: Next)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::Source;
 
     #[test]
     fn only_the_right_name_with_the_right_password_is_let_in() {
-        let access = Access::Administrator(Arc::new(Credentials { username: "ana".into(), password: "s3cret".into() }));
+        let known = |text: &str| Setting::new(Source::Value(text.into()), |text| Ok(text.into())).unwrap();
+        let access = Access::Administrator(Arc::new(Credentials { username: known("ana"), password: known("s3cret") }));
         assert!(access.admits("ana", "s3cret"));
         for (name, password) in [("ana", ""), ("ana", "s3cre"), ("ana", "s3crets"), ("", "s3cret"), ("s3cret", "ana"), ("", "")] {
             assert!(!access.admits(name, password), "{name} {password}");

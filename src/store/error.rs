@@ -58,6 +58,7 @@ pub fn explain(error: &sqlx::Error) -> String {
             format!("{}: run `sync-operator migrate up`", database.message())
         }
         sqlx::Error::Database(database) => database.message().to_owned(),
+        sqlx::Error::Io(io) => crate::tls::explain(io).unwrap_or_else(|| error.to_string()),
         other => other.to_string(),
     }
 }

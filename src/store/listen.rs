@@ -50,7 +50,7 @@ impl Store {
                 () = stop.cancelled() => return,
                 ended = self.listen_once(&mut changes, &mut backoff) => match ended {
                     Ok(()) => return,
-                    Err(error) => warn!(database = self.address, error = explain(&error), "listening for changes stopped; connecting again"),
+                    Err(error) => warn!(database = self.address(), error = explain(&error), "listening for changes stopped; connecting again"),
                 },
             }
             tokio::select! {
@@ -63,6 +63,7 @@ impl Store {
     /// Listens on one connection. `Ok` when nobody receives any more.
     async fn listen_once(&self, changes: &mut mpsc::Sender<Change>, backoff: &mut Backoff) -> Result<(), sqlx::Error> {
         let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        let mut moved = self.moved.subscribe();
         let mut listener = timeout(ANSWER_WITHIN, PgListener::connect_with(&self.pool)).await.map_err(|_| silent())??;
         // A gap must be seen here, not hidden: what was notified meanwhile is lost.
         listener.eager_reconnect(false);
@@ -75,7 +76,12 @@ impl Store {
                 return Ok(());
             }
             next = loop {
-                match timeout(HEARTBEAT_EVERY, listener.try_recv()).await {
+                let heard = tokio::select! {
+                    heard = timeout(HEARTBEAT_EVERY, listener.try_recv()) => heard,
+                    // Elsewhere now: what is notified there would not be heard here.
+                    _ = moved.changed() => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
+                };
+                match heard {
                     Ok(Ok(Some(notification))) => break Change::parse(notification.payload()),
                     Ok(Ok(None)) => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
                     Ok(Err(error)) => return Err(error),

@@ -2,9 +2,11 @@
 //! open, every call with a deadline. What a row means is decided in `domain`; what must hold for every writer, in `migrations/`.
 
 pub mod batch;
+pub mod database;
 mod delivery;
 mod ensure;
 mod error;
+mod follow;
 mod history;
 mod lifecycle;
 pub mod listen;
@@ -12,10 +14,12 @@ pub mod migrate;
 mod report;
 mod row;
 
-use std::{str::FromStr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool};
+use tokio::sync::watch;
+
+use self::{database::Database, follow::Moved};
 
 pub use delivery::{CLAIM_SECONDS, Claimed};
 pub use ensure::NewExecution;
@@ -34,34 +38,30 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: PgPool,
-    /// `host:port/database`, for messages; no secret in it.
-    address: String,
+    database: Arc<Database>,
+    moved: watch::Sender<Moved>,
 }
 
 impl Store {
-    /// A store for the database at `url`. Connects when first used, so it can be made while the database is down.
-    ///
-    /// # Errors
-    /// What is wrong with the URL, without the URL.
-    pub fn new(url: &SecretString, max_connections: u32) -> Result<Self, sqlx::Error> {
-        let options = connect_options(url)?.options([
-            ("statement_timeout", STATEMENT_TIMEOUT),
-            ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "10s"),
-            // Filters that are not given fold away only when a statement is planned with its values.
-            ("plan_cache_mode", "force_custom_plan"),
-        ]);
-        let address = format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
-        let pool = PgPoolOptions::new().max_connections(max_connections).acquire_timeout(ACQUIRE_TIMEOUT).connect_lazy_with(options);
-        Ok(Self { pool, address })
+    /// A store for that database. Connects when first used, so it can be made while the database is down.
+    #[must_use]
+    pub fn new(database: Database, max_connections: u32) -> Self {
+        let moved = watch::Sender::new(None);
+        let pool = follow::pool(&database, &moved, max_connections);
+        Self { pool, database: Arc::new(database), moved }
+    }
+
+    /// `host:port/database`, for messages.
+    fn address(&self) -> String {
+        self.database.address()
     }
 
     /// Runs one statement under the deadline, naming the operation in whatever goes wrong.
     async fn call<T>(&self, operation: &'static str, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
         match tokio::time::timeout(CALL_TIMEOUT, statement).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(source)) => Err(Error::Failed { operation, address: self.address.clone(), source }),
-            Err(_) => Err(Error::Silent { operation, address: self.address.clone(), seconds: CALL_TIMEOUT.as_secs() }),
+            Ok(Err(source)) => Err(Error::Failed { operation, address: self.address(), source }),
+            Err(_) => Err(Error::Silent { operation, address: self.address(), seconds: CALL_TIMEOUT.as_secs() }),
         }
     }
 
@@ -76,7 +76,7 @@ impl Store {
             .await?;
         let needed = migrate::newest();
         if found < needed {
-            return Err(Error::SchemaBehind { found, needed, address: self.address.clone() });
+            return Err(Error::SchemaBehind { found, needed, address: self.address() });
         }
         Ok(())
     }
@@ -87,6 +87,13 @@ impl Store {
     }
 }
 
-fn connect_options(url: &SecretString) -> Result<PgConnectOptions, sqlx::Error> {
-    Ok(PgConnectOptions::from_str(url.expose_secret())?.application_name("sync-operator"))
+/// What every connection of a store says at its start.
+fn session(options: PgConnectOptions) -> PgConnectOptions {
+    options.options([
+        ("statement_timeout", STATEMENT_TIMEOUT),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+        // Filters that are not given fold away only when a statement is planned with its values.
+        ("plan_cache_mode", "force_custom_plan"),
+    ])
 }

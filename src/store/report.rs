@@ -106,7 +106,7 @@ impl Store {
             .await?;
         executions(created)?.pop().map(|row| Opened::Created(Box::new(row))).ok_or_else(|| Error::Failed {
             operation: "record a run of the worker",
-            address: self.address.clone(),
+            address: self.address(),
             source: sqlx::Error::RowNotFound,
         })
     }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use sync_operator::store::Store;
+use sync_operator::{
+    source::Source,
+    store::{Store, database::Database},
+};
 use tokio::time::timeout;
 
 use crate::common::world::World;
@@ -22,7 +25,7 @@ const WRONG: &str = "
           IS DISTINCT FROM (COALESCE(kept.n, 0), COALESCE(kept.d, 0), COALESCE(kept.s, 0))";
 
 fn store(world: &World) -> Store {
-    Store::new(&world.database_url.clone().into(), 5).unwrap()
+    Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5)
 }
 
 /// One writer's random statements: many rows of its own at a time, single rows of anybody.

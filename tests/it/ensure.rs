@@ -6,9 +6,11 @@ use chrono::{TimeZone, Utc};
 use sync_operator::{
     domain::{Mode, Window, execution::Request},
     metrics::{Metrics, Role},
+    source::Source,
     store::{
         NewExecution, Store,
         batch::{Ask, Batcher},
+        database::Database,
     },
 };
 use tokio::sync::Notify;
@@ -17,7 +19,7 @@ use uuid::Uuid;
 use crate::common::world::World;
 
 fn store(world: &World) -> Store {
-    Store::new(&world.database_url.clone().into(), 5).unwrap()
+    Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5)
 }
 
 fn new(name: &str) -> NewExecution {

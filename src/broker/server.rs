@@ -1,0 +1,109 @@
+//! Where the broker is and how to get in: the URL and the CA, read again for each connection. A connection that is open keeps
+//! the credentials that it was opened with. Knows no queue.
+
+use std::path::PathBuf;
+
+use lapin::{
+    Connection, ConnectionProperties,
+    runtime::default_runtime,
+    tcp::{AMQPUriTcpExt, RustlsConnector},
+    uri::{AMQPScheme, AMQPUri},
+};
+use rustls::ClientConfig;
+
+use crate::{
+    source::{Setting, Source, Wrong},
+    tls,
+};
+
+/// Seconds between heartbeats, unless the URL says otherwise: a silent broker is noticed after twice that.
+const HEARTBEAT_SECONDS: u16 = 10;
+
+/// The broker's server, as the settings say.
+pub struct Server {
+    url: Setting<AMQPUri>,
+    ca: Option<Setting<RustlsConnector>>,
+}
+
+impl Server {
+    /// The server at `url`. With a CA it must prove by TLS that it is the host of the URL, and no other CA is trusted.
+    ///
+    /// # Errors
+    /// [`Wrong`].
+    pub fn new(url: Source, ca: Option<PathBuf>) -> Result<Self, Wrong> {
+        let verified = ca.is_some();
+        let ca = ca.map(|file| Setting::new(Source::File(file), connector)).transpose().map_err(Wrong::Ca)?;
+        let url = Setting::new(url, move |text| parse(text, verified)).map_err(Wrong::Url)?;
+        Ok(Self { url, ca })
+    }
+
+    /// `host:port/vhost` as it was read last; no secret in it.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let uri = self.url.last();
+        format!("{}:{}/{}", uri.authority.host, uri.authority.port, uri.vhost.trim_start_matches('/'))
+    }
+
+    /// Opens a connection that the broker shows by that name. Without a deadline.
+    pub(super) async fn connect(&self, name: &str) -> lapin::Result<Connection> {
+        let uri = (*self.url.current()).clone();
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        let Some(ca) = &self.ca else { return Connection::connect_uri(uri, properties).await };
+        // Not lapin's own TLS settings: those add the CA to the system's, and fail where a system has none.
+        let connector = (*ca.current()).clone();
+        let dial = async move |uri: AMQPUri, runtime| {
+            let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
+            let stream = plain.connect_async(&runtime).await?;
+            Ok(stream.into_rustls(&connector, &plain.authority.host).await?)
+        };
+        Connection::connector(uri, default_runtime()?, dial, properties).await
+    }
+}
+
+fn connector(pem: &str) -> Result<RustlsConnector, String> {
+    let roots = tls::authorities(pem)?;
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth().into())
+}
+
+fn parse(text: &str, verified: bool) -> Result<AMQPUri, String> {
+    // The parser's own words on a wrong scheme repeat the URL, password and all.
+    if !text.starts_with("amqp://") && !text.starts_with("amqps://") {
+        return Err("it does not begin with amqp:// or amqps://".to_owned());
+    }
+    let mut uri: AMQPUri = text.parse()?;
+    if verified && uri.scheme == AMQPScheme::AMQP {
+        return Err("it begins with amqp://, which is without TLS, but a CA file is given: write amqps:// and the broker's TLS port, or remove the CA file".to_owned());
+    }
+    // What ends with a slash means the default vhost to those who write such URLs, and no vhost is called "".
+    if uri.vhost.is_empty() {
+        "/".clone_into(&mut uri.vhost);
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    Ok(uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_of_the_rabbitmq_cluster_operator_is_taken_as_it_is() {
+        for (url, vhost) in [
+            ("amqp://default_user_x:pw@mq.ns.svc:5672/", "/"),
+            ("amqp://default_user_x:pw@mq.ns.svc:5672", "/"),
+            ("amqp://default_user_x:pw@mq.ns.svc:5672/%2f", "/"),
+            ("amqp://default_user_x:pw@mq.ns.svc:5672/sync", "sync"),
+        ] {
+            let uri = parse(url, false).unwrap();
+            let authority = &uri.authority;
+            assert_eq!((authority.host.as_str(), authority.port, uri.vhost.as_str()), ("mq.ns.svc", 5672, vhost), "{url}");
+            assert_eq!((authority.userinfo.username.as_str(), authority.userinfo.password.as_str()), ("default_user_x", "pw"));
+        }
+        assert_eq!(parse("amqps://u:p@mq/", true).unwrap().authority.port, 5671);
+    }
+
+    #[test]
+    fn a_ca_without_tls_is_a_contradiction() {
+        assert!(parse("amqp://u:p@mq:5672/", true).unwrap_err().contains("amqps://"));
+    }
+}
