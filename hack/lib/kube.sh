@@ -81,6 +81,7 @@ apiserver_launch() {
     --tls-cert-file "$pki/server.crt" --tls-private-key-file "$pki/server.key" --cert-dir "$pki" \
     --token-auth-file "$pki/tokens.csv" --authorization-mode Node,RBAC --enable-admission-plugins NodeRestriction \
     --client-ca-file "$pki/ca.crt" --kubelet-client-certificate "$pki/server.crt" --kubelet-client-key "$pki/server.key" \
+    --kubelet-preferred-address-types InternalIP \
     --default-not-ready-toleration-seconds 5 --default-unreachable-toleration-seconds 5 \
     --service-account-issuer https://kubernetes.default.svc \
     --service-account-key-file "$pki/service-account.pub" \

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # One node of a cluster, seen from outside: its folder, its start, its images, its end.
 
-TOOLS_IMAGE=localhost/cluster-tools:latest
+TOOLS_IMAGE=localhost/cluster-tools:local
 
 # Process 1 of the node, by its number on this machine.
 node_init_pid() { # NODE
@@ -132,7 +132,7 @@ write_tools_image() { # OUT.tar
   chmod 755 "$root"
   copy_programs "$root" sleep cat sh curl
   chmod -R go+rX "$root"
-  oci_archive "$root" "$TOOLS_IMAGE" "$1"
+  oci_archive "$root" "$TOOLS_IMAGE" "$1" /bin/sleep infinity
   rm -rf "$root"
 }
 

@@ -3,23 +3,25 @@
 # beside the operator. Not for images that are given to anybody.
 
 # An image with one layer, as an OCI archive.
-oci_archive() { # ROOT-FOLDER REFERENCE OUT.tar
-  local work layer config manifest
-  work=$(mktemp -d "$3.XXXXXX") || exit 1
+oci_archive() { # ROOT-FOLDER REFERENCE OUT.tar ENTRYPOINT…
+  local root=$1 name=$2 out=$3 work layer config manifest
+  shift 3
+  work=$(mktemp -d "$out.XXXXXX") || exit 1
   mkdir -p "$work/blobs/sha256"
-  tar -C "$1" --numeric-owner --owner=0 --group=0 --sort=name --mtime=@0 -cf "$work/layer" .
+  tar -C "$root" --numeric-owner --owner=0 --group=0 --sort=name --mtime=@0 -cf "$work/layer" .
   layer=$(oci_blob "$work" "$work/layer")
   jq -nc --arg layer "sha256:$layer" --arg arch "$(oci_architecture)" \
-    '{architecture: $arch, os: "linux", config: {Env: ["PATH=/bin"]}, rootfs: {type: "layers", diff_ids: [$layer]}}' >"$work/config"
+    '{architecture: $arch, os: "linux", config: {Entrypoint: $ARGS.positional, Env: ["PATH=/bin"]},
+      rootfs: {type: "layers", diff_ids: [$layer]}}' --args "$@" >"$work/config"
   config=$(oci_blob "$work" "$work/config")
   jq -nc --argjson config "$(oci_descriptor "$work" "$config" config.v1+json)" \
     --argjson layer "$(oci_descriptor "$work" "$layer" layer.v1.tar)" \
     '{schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json", config: $config, layers: [$layer]}' >"$work/manifest"
   manifest=$(oci_blob "$work" "$work/manifest")
-  oci_descriptor "$work" "$manifest" manifest.v1+json | jq -c --arg name "$2" \
+  oci_descriptor "$work" "$manifest" manifest.v1+json | jq -c --arg name "$name" \
     '{schemaVersion: 2, manifests: [. + {annotations: {"org.opencontainers.image.ref.name": $name}}]}' >"$work/index.json"
   echo '{"imageLayoutVersion":"1.0.0"}' >"$work/oci-layout"
-  tar -C "$work" -cf "$3" oci-layout index.json blobs
+  tar -C "$work" -cf "$out" oci-layout index.json blobs
   rm -rf "$work"
 }
 
