@@ -7,6 +7,8 @@ set -euo pipefail
 : "${NODE_DIR:?}" "${NODE:?}" "${NODE_ADDRESS:?}" "${ALL_PODS:?}" "${KUBECONFIG:?}" "${KUBELET:?}" "${KUBE_PROXY:?}"
 
 main() {
+  # A container's root folder is made with it, and its user has to get in.
+  umask 022
   echo "$NODE" >/proc/sys/kernel/hostname
   own_folders
   own_cgroups
