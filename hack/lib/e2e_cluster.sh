@@ -2,6 +2,17 @@
 # What hack/e2e stands on: the image, the cluster, the operator's Secrets, the way to its API, and what to show
 # when something is wrong.
 
+# The pinned helm, and a kubectl, if there is none.
+get_tools() {
+  ensure_programs curl jq psql
+  ensure_venv requirements.txt
+  PATH=$(dirname "$("$HACK/helm" path)"):$PATH
+  command -v kubectl >/dev/null || {
+    ensure_kube_programs kubectl
+    PATH=$(dirname "$(kube_program kubectl)"):$PATH
+  }
+}
+
 # IMAGE_NAME is what pods use. In a cluster of your own, IMAGE is that name; here, IMAGE is an archive.
 get_image() {
   if [[ $PRIVATE == no ]]; then
@@ -20,11 +31,10 @@ get_cluster() {
   # shellcheck source=/dev/null
   . "$WORK/cluster/env"
   IMAGE_NAME=$("$HACK/cluster" load "$WORK/cluster" "$IMAGE")
-  # A role that owns its database and nothing else, as a deployment would have it.
-  OPERATOR_PASSWORD=$(random_hex 12)
-  sql "CREATE ROLE operator LOGIN PASSWORD '$OPERATOR_PASSWORD'; ALTER DATABASE sync OWNER TO operator; ALTER SCHEMA public OWNER TO operator"
-  OPERATOR_DATABASE_URL=postgres://operator:$OPERATOR_PASSWORD@${POD_DATABASE_URL#*@}
-  OPERATOR_RABBITMQ_URL=$POD_RABBITMQ_URL
+  # A role that owns its database and nothing else, and a user who may do nothing else, as a deployment has them.
+  sql "CREATE ROLE operator LOGIN; ALTER DATABASE sync OWNER TO operator; ALTER SCHEMA public OWNER TO operator"
+  new_passwords
+  broker PUT permissions/%2F/operator '{"configure": ".*", "write": ".*", "read": ".*"}'
   make_namespaces
 }
 
@@ -39,6 +49,32 @@ use_own_cluster() {
   OPERATOR_RABBITMQ_URL=$RABBITMQ_URL
   say "in the cluster of your own, $(kubectl config current-context): no node is switched off there, no password changed, and the API is asked through a port-forward"
   make_namespaces
+}
+
+# Of the operator's role in the database and of its user of the broker.
+new_passwords() {
+  local database broker
+  database=$(random_hex 12)
+  broker=$(random_hex 12)
+  sql "ALTER ROLE operator PASSWORD '$database'"
+  broker PUT users/operator "{\"password\": \"$broker\", \"tags\": \"\"}"
+  OPERATOR_DATABASE_URL=postgres://operator:$database@${POD_DATABASE_URL#*@}
+  OPERATOR_RABBITMQ_URL=amqp://operator:$broker@${POD_RABBITMQ_URL#*@}
+}
+
+# Who is connected already stays so, whatever the password becomes.
+cut_connections() {
+  local name
+  sql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'operator'" >/dev/null
+  broker GET connections | jq -r '.[] | select(.user == "operator") | .name | @uri' | while read -r name; do
+    broker DELETE "connections/$name"
+  done
+}
+
+# The management interface of RabbitMQ; by standard input, for the password that is in its URL.
+broker() { # METHOD PATH [BODY]
+  curl_local --fail --show-error --max-time 30 -K - -X "$1" -H 'Content-Type: application/json' ${3:+-d "$3"} \
+    <<<"url = \"$RABBITMQ_MANAGEMENT_URL/api/$2\""
 }
 
 # Both are held to the strictest of the Pod Security Standards.

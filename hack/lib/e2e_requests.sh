@@ -17,7 +17,8 @@ apply_round() { # ROUND COUNT
   kubectl apply -f "$WORK/$1.yaml" >"$WORK/$1.applied"
 }
 
-start_worker() {
+start_worker() { # WAY-TO-REPORT
+  : >"$WORK/worker.log"
   PYTHONPATH=$INGESTOR PYTHONDONTWRITEBYTECODE=1 "$DEV/venv/bin/python" -m ingestor --report "$1" >>"$WORK/worker.log" 2>&1 </dev/null &
   WORKER=$!
   # shellcheck disable=SC2317 # wait_until calls it
@@ -61,9 +62,7 @@ one_row_each() { # ROUND COUNT
 
 # What waits in the queue, one line a message: id and body. Looked at while no worker takes any.
 queued() {
-  curl_local --fail --max-time 30 -K - -H 'Content-Type: application/json' \
-    -d '{"count": 5000, "ackmode": "ack_requeue_true", "encoding": "auto"}' \
-    <<<"url = \"$RABBITMQ_MANAGEMENT_URL/api/queues/%2F/ingest.pncp/get\"" |
+  broker POST queues/%2F/ingest.pncp/get '{"count": 5000, "ackmode": "ack_requeue_true", "encoding": "auto"}' |
     jq -r '.[] | .properties.message_id + " " + .payload'
 }
 
@@ -83,7 +82,7 @@ each_sent() { # ROUND
 }
 
 all_succeed() { # ROUND COUNT
-  run "kubectl wait syncexecutions -n $NAMESPACE -l round=$1 --for=condition=Finished --timeout=120s | sort | uniq -c | wc -l"
+  run "kubectl wait syncexecutions -n $NAMESPACE -l round=$1 --for=condition=Finished --timeout=120s >/dev/null"
   expect "the number of those that succeeded" \
     "$(kubectl get syncexecutions -n "$NAMESPACE" -l "round=$1" --field-selector status.phase=Succeeded -o name | wc -l)" "$2"
   expect "the number of their rows with success" \

@@ -150,14 +150,12 @@ secrets_are_rotated() {
     return
   fi
   local before
-  before=$(pods | jq -c '[.items[] | {name: .metadata.name, restarts: [.status.containerStatuses[].restartCount]}]')
-  OPERATOR_PASSWORD=$(random_hex 12)
-  sql "ALTER ROLE operator PASSWORD '$OPERATOR_PASSWORD'"
-  OPERATOR_DATABASE_URL=postgres://operator:$OPERATOR_PASSWORD@${POD_DATABASE_URL#*@}
+  before=$(pods_and_restarts)
+  new_passwords
   ADMIN_PASSWORD=$(random_hex 12)
   write_secrets
-  tell "  the role's and the administrator's passwords are others now, and both Secrets say so; all connections are cut"
-  sql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'operator'" >/dev/null
+  cut_connections
+  tell "  database, broker and administrator have other passwords now, as their Secrets say; all connections are cut"
   wait_until 90 answers_admin || die "NOT AS IT MUST BE: after 90 s the API does not take the new password, or does not reach the database"
   checked "the API takes the new password"
   start_worker "$(way_to_report)"
@@ -166,7 +164,11 @@ secrets_are_rotated() {
   one_row_each rotated 10
   all_succeed rotated 10
   end_worker
-  expect "what became of the pods" "$(pods | jq -c '[.items[] | {name: .metadata.name, restarts: [.status.containerStatuses[].restartCount]}]')" "$before"
+  expect "what became of the pods" "$(pods_and_restarts)" "$before"
+}
+
+pods_and_restarts() {
+  pods | jq -r '.items[] | "\(.metadata.name) with \([.status.containerStatuses[].restartCount] | add) restarts"' | xargs
 }
 
 # Of every pod: each answer may come from another one.

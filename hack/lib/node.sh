@@ -136,19 +136,15 @@ write_tools_image() { # OUT.tar
   rm -rf "$root"
 }
 
-# An image without a name of a registry gets localhost/ in front, so that nobody looks for it elsewhere.
 load_image() { # NODE IMAGE.tar
-  local name ctr=(in_node "$1" ctr --address /run/node/containerd.sock --namespace k8s.io images)
-  name=$(image_name "$2")
-  "${ctr[@]}" import --index-name "$name" - <"$2" >/dev/null ||
+  in_node "$1" ctr --address /run/node/containerd.sock --namespace k8s.io images import - <"$2" >/dev/null ||
     die "containerd on $1 does not take $2; its own words are above"
 }
 
+# By containerd's own annotation: that of OCI holds only the tag with most who write it.
 image_name() { # IMAGE.tar
-  local name
-  name=$(tar -xOf "$1" index.json | jq -r '.manifests[0].annotations | .["io.containerd.image.name"] // .["org.opencontainers.image.ref.name"] // empty')
-  [[ -n $name ]] || die "$1 is no OCI archive with a name in its index.json"
-  if [[ $name == localhost/* ]]; then echo "$name"; else echo "localhost/${name##*/}"; fi
+  tar -xOf "$1" index.json | jq -re '.manifests[0].annotations["io.containerd.image.name"]' ||
+    die "$1 is no OCI archive whose index.json says io.containerd.image.name"
 }
 
 end_node() { # NODE

@@ -19,7 +19,7 @@ oci_archive() { # ROOT-FOLDER REFERENCE OUT.tar ENTRYPOINT…
     '{schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json", config: $config, layers: [$layer]}' >"$work/manifest"
   manifest=$(oci_blob "$work" "$work/manifest")
   oci_descriptor "$work" "$manifest" manifest.v1+json | jq -c --arg name "$name" \
-    '{schemaVersion: 2, manifests: [. + {annotations: {"org.opencontainers.image.ref.name": $name}}]}' >"$work/index.json"
+    '{schemaVersion: 2, manifests: [. + {annotations: {"io.containerd.image.name": $name}}]}' >"$work/index.json"
   echo '{"imageLayoutVersion":"1.0.0"}' >"$work/oci-layout"
   tar -C "$work" -cf "$out" oci-layout index.json blobs
   rm -rf "$work"
