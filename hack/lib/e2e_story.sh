@@ -20,7 +20,7 @@ leads_another() { local now; now=$(leader) && [[ -n $now && $now != "$1" ]]; } #
 installed() {
   heading "1. Installed by its chart, held to the Pod Security Standard \"restricted\""
   write_values
-  run 'helm install -n "$RELEASE" "$RELEASE" "$CHART" --values "$WORK/values.yaml" --wait --timeout 120s | sed -n "/STATUS/p"'
+  run 'helm install -n "$RELEASE" "$RELEASE" "$CHART" --values "$WORK/values.yaml" --wait --timeout 120s --hide-notes'
   run 'kubectl get pods -n "$RELEASE" -o wide'
   expect "the number of pods that are ready" "$(ready_pods)" 2
   expect "the number of containers in each" "$(pods | jq -c '[.items[].spec.containers | length] | unique')" "[2]"
@@ -114,7 +114,7 @@ upgrade_rolls() {
   apply_round upgrade 100 &
   applying=$!
   wait_until 60 has_rows upgrade 10 || die "NOT AS IT MUST BE: only $(rows upgrade) requests were recorded"
-  run 'helm upgrade -n "$RELEASE" "$RELEASE" "$CHART" --values "$WORK/values.yaml" --set log.level=debug --wait --timeout 180s | sed -n "/STATUS/p"'
+  run 'helm upgrade -n "$RELEASE" "$RELEASE" "$CHART" --values "$WORK/values.yaml" --set log.level=debug --wait --timeout 180s --hide-notes'
   wait "$applying"
   one_row_each upgrade 100
   all_succeed upgrade 100
@@ -222,15 +222,19 @@ node_goes_away() {
   end_worker
 }
 
+release_objects() {
+  kubectl get deployments,services,serviceaccounts,clusterroles,clusterrolebindings -A -l "app.kubernetes.io/instance=$RELEASE" -o name | wc -l
+}
+
 uninstalled() {
   heading "9. Uninstalled: what people made stays"
   local objects rows
+  expect_more_than "the number of deployments, services, accounts and roles of the release" "$(release_objects)" 4
   objects=$(kubectl get syncexecutions -A -o name | wc -l)
   rows=$(sql 'SELECT count(*) FROM sync_executions')
   run 'helm uninstall -n "$RELEASE" "$RELEASE" --wait --timeout 90s'
   expect "the CRD" "$(kubectl get crd syncexecutions.sync.pncp.io -o name)" customresourcedefinition.apiextensions.k8s.io/syncexecutions.sync.pncp.io
   expect "the number of objects" "$(kubectl get syncexecutions -A -o name | wc -l)" "$objects"
   expect "the number of rows" "$(sql 'SELECT count(*) FROM sync_executions')" "$rows"
-  expect "the number of deployments, services and accounts of the release that are left" \
-    "$(kubectl get deployments,services,serviceaccounts,clusterroles,clusterrolebindings -A -l "app.kubernetes.io/instance=$RELEASE" -o name | wc -l)" 0
+  expect "the number of those of the release" "$(release_objects)" 0
 }
