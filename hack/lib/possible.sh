@@ -5,7 +5,7 @@
 # Nothing, or the first reason why not, with what to do.
 why_not() {
   [[ $(uname -s) == Linux ]] || { echo "it needs Linux, this is $(uname -s)"; return; }
-  is_root || { echo "it makes namespaces and cgroups, so it needs root. Type: sudo -E …"; return; }
+  is_root || { echo "it makes namespaces and cgroups, so it needs root"; return; }
   why_no_cgroups
   why_no_programs
   why_no_namespaces
