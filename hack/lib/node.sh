@@ -34,8 +34,8 @@ start_node() { # NUMBER ALL-NUMBERS
     bash "$HACK/lib/node_enter.sh" "$HACK/lib/node_init.sh"
   # shellcheck disable=SC2317 # wait_until calls it
   has_network() {
-    local pid
-    pid=$(node_init_pid "$node" 2>/dev/null) && [[ $(readlink "/proc/$pid/ns/net") != "$(readlink /proc/self/ns/net)" ]]
+    local pid own
+    pid=$(node_init_pid "$node" 2>/dev/null) && own=$(readlink "/proc/$pid/ns/net") && [[ $own != "$(readlink /proc/self/ns/net)" ]]
   }
   wait_until 10 has_network || give_up "$node" "did not start"
   connect_node "$number" "$2"
