@@ -62,13 +62,15 @@ new_passwords() {
   OPERATOR_RABBITMQ_URL=amqp://operator:$broker@${POD_RABBITMQ_URL#*@}
 }
 
-# Who is connected already stays so, whatever the password becomes.
-cut_connections() {
+# Who is connected already stays so, whatever the password becomes. Each tells how many connections it cut.
+cut_database() { sql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'operator'"; }
+
+cut_broker() {
   local name
-  sql "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = 'operator'" >/dev/null
   broker GET connections | jq -r '.[] | select(.user == "operator") | .name | @uri' | while read -r name; do
     broker DELETE "connections/$name"
-  done
+    echo "$name"
+  done | wc -l
 }
 
 # The management interface of RabbitMQ; by standard input, for the password that is in its URL.
