@@ -139,14 +139,20 @@ find_api() {
 port_forward() { # SERVICE PORT
   local local_port
   local_port=$(free_port)
-  (while :; do kubectl port-forward -n "$RELEASE" "service/$1" "$local_port:$2" >/dev/null 2>&1 || sleep 0.5; done) &
+  (
+    trap 'kill $(jobs -p); exit' TERM
+    while :; do
+      kubectl port-forward -n "$RELEASE" "service/$1" "$local_port:$2" >/dev/null 2>&1 &
+      wait $! || sleep 0.5
+    done
+  ) &
   wait_until 30 answers "$local_port" || die "kubectl port-forward to the service $1 does not answer"
   SYNC_API_URL=http://127.0.0.1:$local_port
 }
 
 explain_failure() {
   local pod container
-  [[ -n ${SYNC_API_URL:-} || -n ${KUBECONFIG:-} ]] || return 0
+  [[ -n ${OPERATOR_DATABASE_URL:-} ]] || return 0
   {
     heading "What the cluster says"
     kubectl get nodes,pods,leases -A -o wide
