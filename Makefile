@@ -4,10 +4,10 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build image check-image sbom install-plugin test lint generate verify
+.PHONY: help up down demo build image check-image sbom install-plugin test e2e cluster-up cluster-down lint generate verify
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start the servers and the operator in the background, ready to use: source .dev/env
 	@hack/dev up
@@ -35,6 +35,15 @@ install-plugin: ## build "kubectl sync" and install it into PREFIX (~/.local)
 
 test: ## run all tests, on servers of their own
 	@hack/test
+
+e2e: ## the image and the chart in a real cluster with real pods; KEEP=1 leaves it running, KUBECONFIG=… takes yours
+	@hack/e2e
+
+cluster-up: ## start that cluster alone, in .dev/cluster: source .dev/cluster/env
+	@hack/cluster up .dev/cluster
+
+cluster-down: ## end it
+	@hack/cluster down .dev/cluster
 
 lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, actionlint, helm lint, ruff
 	@hack/lint

@@ -29,7 +29,11 @@ package_for() {
     rabbitmq) echo rabbitmq-server ;;
     psql) echo postgresql-client ;;
     python3 | venv) echo python3-venv ;;
-    flock | setsid) echo util-linux ;;
+    flock | setsid | nsenter) echo util-linux ;;
+    cni) echo containernetworking-plugins ;;
+    nft) echo nftables ;;
+    ip) echo iproute2 ;;
+    pgrep) echo procps ;;
     *) echo "$1" ;;
   esac
 }
@@ -38,6 +42,7 @@ has_program() {
   case $1 in
     postgres) postgres_bin >/dev/null ;;
     rabbitmq) rabbitmq_bin >/dev/null ;;
+    cni) [[ -x /usr/lib/cni/bridge ]] ;;
     venv) python3 -c 'import venv, ensurepip' >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
   esac

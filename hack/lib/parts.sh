@@ -32,6 +32,13 @@ open_dir() { # DIR [create]
 stack_id() { cat "$DIR/id"; }
 tag() { echo "$(stack_id)/$1"; }
 
+# Where the servers are found: on loopback; or, in a network namespace of a cluster, at an address that its
+# nodes and pods reach as well.
+address() { cat "$DIR/address" 2>/dev/null || echo 127.0.0.1; }
+is_shared() { [[ -e $DIR/address ]]; }
+bind_address() { if is_shared; then echo 0.0.0.0; else echo 127.0.0.1; fi; }
+services() { cat "$DIR/services" 2>/dev/null || echo 10.96.0.0/16; }
+
 is_part() {
   local part
   for part in "${ALL_PARTS[@]}"; do [[ $part == "$1" ]] && return; done
@@ -130,7 +137,7 @@ has_taken_port() { # PART
 }
 
 where() { # PART
-  [[ ! -e $DIR/$1.port ]] || echo " on 127.0.0.1:$(port "$1")"
+  [[ ! -e $DIR/$1.port ]] || echo " on $(address):$(port "$1")"
 }
 
 ports_of() { # PART
@@ -176,19 +183,19 @@ polite() { # PART SIGNAL
 
 write_env() {
   {
-    echo "# Of hack/stack, to be sourced. Everything it names listens on 127.0.0.1 only."
+    echo "# Of hack/stack, to be sourced. Everything it names listens on $(bind_address)."
     if [[ -e $DIR/kubeconfig ]]; then
       printf 'export KUBECONFIG=%q\n' "$DIR/kubeconfig"
       printf 'export PATH=%q:"%s"\n' "$(dirname "$(kube_program kubectl)")" "\$PATH"
     fi
     if [[ -e $DIR/postgres.port ]]; then
-      printf 'export DATABASE_URL=%q\n' "postgres://postgres:$(cat "$DIR/postgres.password")@127.0.0.1:$(port postgres)/sync"
+      printf 'export DATABASE_URL=%q\n' "postgres://postgres:$(cat "$DIR/postgres.password")@$(address):$(port postgres)/sync"
     fi
     if [[ -e $DIR/rabbitmq.port ]]; then
       local user
       user=sync:$(cat "$DIR/rabbitmq/password")
-      printf 'export RABBITMQ_URL=%q\n' "amqp://$user@127.0.0.1:$(port rabbitmq)/%2f"
-      printf 'export RABBITMQ_MANAGEMENT_URL=%q\n' "http://$user@127.0.0.1:$(port rabbitmq-management)"
+      printf 'export RABBITMQ_URL=%q\n' "amqp://$user@$(address):$(port rabbitmq)/%2f"
+      printf 'export RABBITMQ_MANAGEMENT_URL=%q\n' "http://$user@$(address):$(port rabbitmq-management)"
     fi
   } >"$DIR/env.new"
   mv "$DIR/env.new" "$DIR/env"

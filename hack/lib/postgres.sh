@@ -46,6 +46,8 @@ postgres_prepare() {
       --auth=scram-sha-256 --pwfile="$home/password" --no-instructions) &&
       as_postgres "$bin/postgres" --single -D "$home/new" postgres <<<'CREATE DATABASE sync'
   } >>"$DIR/postgres.log" 2>&1 9>&- || { last_lines "$DIR/postgres.log"; die "initdb failed"; }
+  # Whoever may connect at all (listen_addresses) needs the password.
+  echo 'host all all all scram-sha-256' | as_postgres tee -a "$home/new/pg_hba.conf" >/dev/null
   # Only a complete cluster gets the name that counts.
   mv "$home/new" "$home/data"
 }
@@ -57,7 +59,7 @@ postgres_launch() {
   home=$(postgres_home)
   postgres_forget_crash "$home"
   launch_as_postgres "$(postgres_bin)/postgres" -D "$home/data" -p "$(port postgres)" \
-    -c cluster_name="$(tag postgres)" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+    -c cluster_name="$(tag postgres)" -c listen_addresses="$(bind_address)" -c unix_socket_directories= \
     -c max_connections=300 -c dynamic_shared_memory_type=mmap -c fsync=on
 }
 

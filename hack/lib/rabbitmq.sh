@@ -16,8 +16,8 @@ write_rabbitmq_settings() {
   echo '[rabbitmq_management].' >"$home/enabled_plugins"
   echo "machine 127.0.0.1 login sync password $(cat "$home/password")" >"$home/netrc"
   cat >"$home/rabbitmq.conf" <<CONF
-listeners.tcp.1 = 127.0.0.1:$(port rabbitmq)
-management.tcp.ip = 127.0.0.1
+listeners.tcp.1 = $(bind_address):$(port rabbitmq)
+management.tcp.ip = $(bind_address)
 management.tcp.port = $(port rabbitmq-management)
 default_user = sync
 default_pass = $(cat "$home/password")
