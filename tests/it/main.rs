@@ -32,5 +32,6 @@ mod reports;
 mod rest;
 mod rest_edges;
 mod rights;
+mod tls;
 mod upgrade;
 mod worker_runs;

@@ -1,6 +1,7 @@
 //! What every test needs: a [`World`] of its own on the shared servers, the program as [`Program`]s, a [`Worker`] that reads
 //! the queue as the one in production does, and a [`Proxy`] to break connections with.
 
+pub mod certificates;
 pub mod command;
 pub mod helm;
 pub mod http;

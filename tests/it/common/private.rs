@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::certificates::Certificates;
 use super::stack::{Stack, hack, prepare_cluster, prepare_database, stack, start};
 
 /// One part of the stack, private to a test; all others are the shared ones.
@@ -40,6 +41,23 @@ impl Private {
             }
         }
         Self { stack: mixed, directory, part }
+    }
+
+    /// The broker is started again with a listener that speaks TLS; its port.
+    pub fn listen_by_tls(&self, certificates: &Certificates) -> u16 {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = self.directory.join("rabbitmq/conf.d");
+        std::fs::create_dir_all(&settings).unwrap();
+        let text = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n",
+            certificates.ca.display(),
+            certificates.certificate.display(),
+            certificates.key.display()
+        );
+        std::fs::write(settings.join("tls.conf"), text).unwrap();
+        self.stop("TERM");
+        self.again();
+        port
     }
 
     /// Ends it with that signal.
