@@ -4,10 +4,10 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build test e2e cluster-up cluster-down lint generate verify
+.PHONY: help up down demo build test lint generate verify
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up: ## start the servers and the operator in the background, ready to use: source .dev/env
 	@hack/dev up
@@ -18,12 +18,7 @@ down: ## end everything that "make up" started
 demo: ## tell the whole story on real servers, and check it; KEEP=1 leaves it running
 	@hack/demo
 
-build: ## compile the operator: target/debug/sync-operator
-	@SQLX_OFFLINE=true cargo build --locked
-
-test: ## run all tests, on servers of their own
-	@hack/test
-
+.PHONY: e2e cluster-up cluster-down
 e2e: ## the image and the chart in a real cluster with real pods; KEEP=1 leaves it running, KUBECONFIG=… takes yours
 	@hack/e2e
 
@@ -32,6 +27,12 @@ cluster-up: ## start that cluster alone, in .dev/cluster: source .dev/cluster/en
 
 cluster-down: ## end it
 	@hack/cluster down .dev/cluster
+
+build: ## compile the operator: target/debug/sync-operator
+	@SQLX_OFFLINE=true cargo build --locked
+
+test: ## run all tests, on servers of their own
+	@hack/test
 
 lint: ## look over the sources: rustfmt, clippy, cargo-deny, shellcheck, ruff
 	@hack/lint
