@@ -43,15 +43,13 @@ own_folders() {
 
 # The same hierarchies, seen from the new cgroup namespace.
 own_cgroups() {
-  local controllers each folder version=1
-  [[ ! -e /sys/fs/cgroup/cgroup.controllers ]] || version=2
-  # Also between the old and the new of version 2: the kernel refuses one on top of the other.
-  mount -t tmpfs node /sys/fs/cgroup
-  if ((version == 2)); then
+  local controllers each folder
+  if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
     mount -t cgroup2 node /sys/fs/cgroup
     sed 's/[^ ]*/+&/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
     return
   fi
+  mount -t tmpfs node /sys/fs/cgroup
   while IFS=: read -r _ controllers _; do
     [[ -n $controllers ]] || continue
     folder=/sys/fs/cgroup/${controllers#name=}
