@@ -21,17 +21,20 @@ in_node() { # NODE COMMAND…
 is_off() { ! is_tagged "$(cat "$DIR/$1.pid" 2>/dev/null)" "$(tag "$1")"; }
 
 start_node() { # NUMBER ALL-NUMBERS
-  local number=$1 node=node-$1 settings
+  local number=$1 node=node-$1 settings cgroups
   mkdir -p "$DIR/$node"
   write_node_identity "$node"
   write_node_settings "$number"
   make_cgroups "$node"
+  mapfile -t cgroups < <(sed 's|$|/cgroup.procs|' "$DIR/$node.cgroups")
   settings=(
     NODE_DIR="$DIR/$node" NODE="$node" NODE_ADDRESS="$(node_address "$number")" ALL_PODS="$(all_pods)"
     KUBECONFIG="$DIR/stack/kubeconfig" KUBELET="$(kube_program kubelet)" KUBE_PROXY="$(kube_program kube-proxy)"
   )
-  launch "$node" env "${settings[@]}" CGROUP_DOORS="$(cgroup_doors "$node")" INNER_CGROUP_DOOR="$(inner_cgroup_door "$node")" \
-    bash "$HACK/lib/node_enter.sh" "$HACK/lib/node_init.sh"
+  # shellcheck disable=SC2016 # the inner bash expands it
+  launch "$node" env "${settings[@]}" bash -c 'init=$1; shift; for file; do echo $$ >"$file"; done
+    exec unshare --mount --pid --net --uts --cgroup --fork --kill-child --mount-proc --propagation private bash "$init"' \
+    start "$HACK/lib/node_init.sh" "${cgroups[@]}"
   # shellcheck disable=SC2317 # wait_until calls it
   has_network() {
     local pid own

@@ -44,11 +44,6 @@ own_folders() {
 # The same hierarchies, seen from the new cgroup namespace.
 own_cgroups() {
   local controllers each folder
-  if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
-    mount -t cgroup2 node /sys/fs/cgroup
-    sed 's/[^ ]*/+&/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
-    return
-  fi
   mount -t tmpfs node /sys/fs/cgroup
   while IFS=: read -r _ controllers _; do
     [[ -n $controllers ]] || continue

@@ -11,18 +11,18 @@ why_not() {
   why_no_namespaces
 }
 
+# The nodes mount the hierarchies of version 1; version 2 is not yet made to work.
 why_no_cgroups() {
   local controller
-  for controller in cpu memory pids; do
-    if has_cgroups_1; then
-      grep -qE ":([a-z_,]+,)?$controller(,[a-z_,]+)?:" /proc/self/cgroup
-    else
-      grep -qsw "$controller" /sys/fs/cgroup/cgroup.subtree_control
-    fi || { echo "the cgroup controller $controller is not there for the nodes to use (in a container it mostly is not)"; return; }
+  for controller in cpu cpuacct cpuset memory devices freezer pids; do
+    grep -qE ":([a-z_,]+,)?$controller(,[a-z_,]+)?:" /proc/self/cgroup || {
+      echo "the controller $controller is not mounted as cgroup version 1: the nodes here are made for version 1 only. A cluster of your own can be used: KUBECONFIG=…"
+      return
+    }
   done
   while read -r controller; do
     [[ -w $controller ]] || echo "the cgroup $controller cannot be written"
-  done < <(cgroup_parents)
+  done < <(cgroups_of_self) | head -n 1
 }
 
 why_no_programs() {
