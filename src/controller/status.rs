@@ -91,6 +91,8 @@ fn with_record_trouble(object: &SyncExecution, reason: Reason, message: &str) ->
     let at = status.completion_time.or(status.start_time).or(status.publish_time).or(status.queued_time).unwrap_or_else(|| created(object));
     let generation = object.metadata.generation;
     let replaced = [ConditionType::Recorded, ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
+    // What is shown holds for this spec, too: nothing is run again, whatever it says.
+    status.observed_generation = generation;
     status.conditions.retain(|condition| !replaced.contains(&condition.type_.as_str()));
     status.conditions.insert(0, condition(ConditionType::Recorded, false, reason, message, at, generation));
     status.conditions.push(condition(ConditionType::Stalled, true, reason, message, at, generation));
@@ -144,7 +146,7 @@ fn conditions(execution: &Execution, generation: Option<i64>) -> Vec<Condition> 
         Status::Error => {
             conditions.push(new(ConditionType::Finished, true, reason, &error, ended));
             conditions.push(new(ConditionType::Failed, true, reason, &error, ended));
-            conditions.push(new(ConditionType::Stalled, true, reason, "it failed and is not run again by itself", ended));
+            conditions.push(new(ConditionType::Stalled, true, reason, &format!("{error}; it is not run again by itself"), ended));
         }
         Status::Cancelled => {
             let message = match reason {
@@ -307,6 +309,8 @@ mod tests {
         );
         object.status = Some(status.clone());
         assert_eq!(record_lost(&object), status, "shown once, nothing more is written");
+        object.metadata.generation = Some(2);
+        assert_eq!(record_lost(&object).observed_generation, Some(2), "a change of the spec is answered all the same");
     }
 
     #[test]

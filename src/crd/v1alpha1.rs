@@ -131,6 +131,8 @@ pub struct SyncWindow {
 /// How the execution stands. Written by the controller only, from the record in the database.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+// What the API server shows until the controller answers. Without it, kstatus takes an object without status for done.
+#[schemars(extend("default" = serde_json::json!({"observedGeneration": -1})))]
 #[x_kube(
     validation = Rule::new("!has(oldSelf.revision) || (has(self.revision) && self.revision >= oldSelf.revision)")
         .message("status.revision never decreases: an outdated writer was refused"),
@@ -138,7 +140,7 @@ pub struct SyncWindow {
         .message("status.phase never leaves Succeeded, Failed or Cancelled: a contradicting writer was refused")
 )]
 pub struct SyncExecutionStatus {
-    /// `metadata.generation` of the spec that this status speaks of.
+    /// `metadata.generation` of the spec that this status speaks of; -1 until the controller has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// How far it got, for people: Pending, Queued, Running, then Succeeded, Failed or Cancelled. Programs read the conditions.

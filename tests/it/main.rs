@@ -16,6 +16,7 @@ mod counters;
 mod crashes;
 mod ensure;
 mod force;
+mod gitops;
 mod install;
 mod lost_record;
 mod objects;
