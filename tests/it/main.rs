@@ -31,6 +31,7 @@ mod record;
 mod reports;
 mod rest;
 mod rest_edges;
+mod restore;
 mod rights;
 mod upgrade;
 mod worker_runs;
