@@ -4,6 +4,7 @@
 mod deletions;
 pub mod events;
 mod housekeeping;
+mod ids;
 mod mirror;
 mod reconcile;
 pub mod status;
@@ -31,6 +32,7 @@ use self::{
     deletions::Deletions,
     events::{EventLevel, Events},
     housekeeping::Housekeeping,
+    ids::Ids,
     mirror::Mirror,
     reconcile::Context,
     watches::{Namespaces, Told},
@@ -103,7 +105,11 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     let Parts { client, lease_client: _, store, broker, metrics, health } = parts;
     let tasks = TaskTracker::new();
     let recorded = Arc::new(Notify::new());
+    let (highest_sender, highest) = watch::channel(None);
+    let (ids, ids_settle) = Ids::new(store.clone(), highest, term.clone());
+    tasks.spawn(ids_settle);
     let context = Arc::new(Context {
+        ids,
         client: client.clone(),
         store: store.clone(),
         batcher: Batcher::start(store.clone(), Arc::clone(&recorded), Arc::clone(&metrics)),
@@ -149,7 +155,7 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     });
 
     let (everything, objects) = triggers(changes);
-    let told = Told { seen, mirror: Arc::clone(&context.mirror), health: Arc::clone(&health) };
+    let told = Told { seen, highest: highest_sender, mirror: Arc::clone(&context.mirror), health: Arc::clone(&health) };
     let watched = watches::watch(client, &settings.namespaces, writer, told);
     Controller::for_stream(watched, cache)
         .with_config(Config::default().concurrency(CONCURRENCY))

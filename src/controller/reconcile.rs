@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{
     events::Events,
+    ids::{Ids, never_again},
     mirror::{self, Mirror, Mirrored},
     status,
 };
@@ -35,6 +36,8 @@ use crate::{
 
 /// How often an unfinished execution is looked at without any notification.
 const RECHECK: Duration = Duration::from_mins(5);
+/// Wait for the list of all objects to be complete.
+const LIST: Duration = Duration::from_millis(100);
 /// Wait after an error.
 const RETRY: Duration = Duration::from_secs(3);
 /// Deadline of a delete, unless the lease leaves less.
@@ -46,6 +49,8 @@ pub struct Context {
     pub client: Client,
     /// For cancelling what is being deleted.
     pub store: Store,
+    /// Which ids may be given.
+    pub ids: Ids,
     /// The way to the rows.
     pub batcher: Batcher,
     /// The way to the statuses.
@@ -125,7 +130,8 @@ async fn step(object: &SyncExecution, context: &Context) -> Result<(&'static str
         context.store.cancel_deleted(&[uid]).await.map_err(|error| Error::Record(Arc::new(error).into()))?;
     }
     // What shows an execution id was recorded once, and is never recorded again: if the row is gone, that is shown.
-    let ask = if shown.execution_id.is_some() || deleting {
+    let may_record = context.ids.may_be_given();
+    let ask = if shown.execution_id.is_some() || deleting || !may_record {
         Ask::Lookup(uid)
     } else {
         let Some(new) = new_execution(object, request) else {
@@ -151,7 +157,13 @@ async fn step(object: &SyncExecution, context: &Context) -> Result<(&'static str
                 Next::Nothing => Ok((outcome, Action::await_change())),
             }
         }
-        Ok(None) if shown.execution_id.is_some() => show(object, &status::record_lost(object), context).await,
+        Ok(None) if shown.execution_id.is_some() => {
+            if let Some(id) = execution_id(object) {
+                never_again(&context.store, id).await.map_err(|error| Error::Record(Arc::new(error).into()))?;
+            }
+            show(object, &status::record_lost(object), context).await
+        }
+        Ok(None) if !may_record && !deleting => Ok(("later", Action::requeue(jittered(LIST)))),
         Ok(None) => Ok(("unchanged", Action::await_change())),
         Err(error) => {
             if let (BatchError::Store(store), None) = (&error, &shown.execution_id)
@@ -201,6 +213,11 @@ async fn delete(object: &SyncExecution, context: &Context) -> Result<(&'static s
 /// The object's identity, if it has one.
 fn request(object: &SyncExecution) -> Option<Request> {
     Some(Request { uid: Uuid::parse_str(&object.uid()?).ok()?, namespace: object.namespace()?, name: object.name_any() })
+}
+
+/// The execution that the object shows.
+pub(super) fn execution_id(object: &SyncExecution) -> Option<i64> {
+    object.status.as_ref()?.execution_id.as_ref()?.parse().ok()
 }
 
 /// What the object asks for; `None` when its window is none (which the API server refuses).

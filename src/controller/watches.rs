@@ -17,9 +17,10 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use tokio::sync::watch;
 use tracing::warn;
 
-use super::{Guarded, deletions::Seen, mirror::Mirror};
+use super::{Guarded, deletions::Seen, mirror::Mirror, reconcile::execution_id};
 use crate::health::{Dependency, Health};
 
 /// Seconds after which a watch is begun anew: a silent one is noticed then.
@@ -73,6 +74,8 @@ impl fmt::Display for Namespaces {
 pub(super) struct Told {
     /// Of deletions, and of all being listed.
     pub seen: mpsc::UnboundedSender<Seen>,
+    /// Of the highest execution id that any object shows, when all are listed but those whose list fails.
+    pub highest: watch::Sender<Option<i64>>,
     /// What it remembers of deleted objects can go.
     pub mirror: Arc<Mirror>,
     /// Whether the watches work.
@@ -190,6 +193,16 @@ impl Merged {
         if self.watches.iter().all(|watch| watch.listed) {
             let _ = self.told.seen.unbounded_send(Seen::Listed);
         }
+        self.tell_highest();
+    }
+
+    /// Once. A namespace whose list fails must not hold up the others for ever.
+    fn tell_highest(&self) {
+        if self.told.highest.borrow().is_none() && self.watches.iter().all(|watch| watch.listed || watch.failing.is_some()) {
+            let objects = self.cache.state();
+            let shown = objects.iter().filter_map(|object| execution_id(object.0.as_ref().ok()?));
+            self.told.highest.send_replace(Some(shown.max().unwrap_or_default()));
+        }
     }
 
     fn forget(&mut self, object: &Guarded) -> Option<String> {
@@ -207,6 +220,7 @@ impl Merged {
         if matches!(error, watcher::Error::InitialListFailed(_)) {
             watch.failing = Some(format!("namespace {namespace}: {error}"));
             self.tell_health();
+            self.tell_highest();
         }
     }
 

@@ -28,6 +28,9 @@ pub struct NewExecution {
 /// Longest text that is recorded, in characters; the API server refuses longer ones anyway.
 const TEXT_MAX: usize = 4096;
 
+/// Most ids that one statement draws.
+const DRAW_MAX: i64 = 100_000;
+
 impl Store {
     /// Records those requests that are not recorded yet, in the order given; answers the new ids with their UIDs.
     ///
@@ -75,6 +78,35 @@ impl Store {
             )
             .await?;
         Ok(recorded.into_iter().map(|row| (row.id, row.uid)).collect())
+    }
+
+    /// Draws ids up to that one, so that none of them is given any more; answers how many it drew.
+    ///
+    /// By drawing and not by setting the sequence: that could take back what another one draws at the same moment.
+    ///
+    /// # Errors
+    /// [`Error`]; what was drawn stays drawn.
+    pub async fn skip_ids_up_to(&self, id: i64) -> Result<i64, Error> {
+        let mut skipped = 0;
+        loop {
+            let drawn = self
+                .call(
+                    "skip ids",
+                    sqlx::query_scalar!(
+                        "SELECT count(nextval(sequence::regclass)) AS \"drawn!\"
+                         FROM pg_get_serial_sequence('sync_executions', 'id') AS sequence,
+                              generate_series(1, LEAST($1 - COALESCE(pg_sequence_last_value(sequence::regclass), 0), $2))",
+                        id,
+                        DRAW_MAX
+                    )
+                    .fetch_one(&self.pool),
+                )
+                .await?;
+            skipped += drawn;
+            if drawn < DRAW_MAX {
+                return Ok(skipped);
+            }
+        }
     }
 
     /// The executions of those UIDs that are recorded, in no order.

@@ -32,6 +32,7 @@ mod record;
 mod reports;
 mod rest;
 mod rest_edges;
+mod restore;
 mod rights;
 mod tls;
 mod upgrade;
