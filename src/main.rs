@@ -12,7 +12,7 @@ async fn main() -> ExitCode {
         eprintln!("error: another TLS provider was installed first");
         return ExitCode::FAILURE;
     }
-    match Cli::parse().run().await {
+    match Box::pin(Cli::parse().run()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Setting(text)) => {
             eprintln!("error: {text}");

@@ -69,6 +69,7 @@ enum Command {
 
 /// The record.
 #[derive(Args)]
+#[expect(clippy::struct_field_names, reason = "they name the flags")]
 struct DatabaseArgs {
     /// The database, like postgres://user:password@host:5432/sync
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
@@ -101,6 +102,7 @@ struct ZoneArgs {
 
 /// The broker.
 #[derive(Args)]
+#[expect(clippy::struct_field_names, reason = "they name the flags")]
 struct BrokerArgs {
     /// The broker, like amqp://user:password@host:5672/%2f
     #[arg(long, env = "RABBITMQ_URL", hide_env_values = true)]

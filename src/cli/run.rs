@@ -14,11 +14,7 @@ use crate::{
     controller::{self, Parts, Settings},
     crd::SyncExecution,
     health::{Dependency, Health},
-    http::{
-        self, App,
-        auth::Access,
-        health::Probes,
-    },
+    http::{self, App, auth::Access, health::Probes},
     leader::LeaseConfig,
     metrics::{Metrics, Role},
     shutdown,

@@ -41,9 +41,9 @@ pub(super) const BROKER: Names = Names {
 /// The one that is given; `None` if neither is.
 pub(super) fn one(value: Option<SecretString>, file: Option<PathBuf>, flag: &str, variable: &str) -> Result<Option<Source>, Failure> {
     match (value, file) {
-        (Some(_), Some(_)) => Err(Failure::Setting(format!(
-            "--{flag} ({variable}) and --{flag}-file ({variable}_FILE) are both set: keep one of them"
-        ))),
+        (Some(_), Some(_)) => {
+            Err(Failure::Setting(format!("--{flag} ({variable}) and --{flag}-file ({variable}_FILE) are both set: keep one of them")))
+        }
         (Some(value), None) => Ok(Some(Source::Value(value))),
         (None, Some(file)) => Ok(Some(Source::File(file))),
         (None, None) => Ok(None),

@@ -88,9 +88,7 @@ pub(super) fn watch(
 ) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
     let watches: Vec<(Option<String>, Api<Guarded>)> = match namespaces {
         Namespaces::All => vec![(None, Api::all(client))],
-        Namespaces::Only(names) => {
-            names.iter().map(|name| (Some(name.clone()), Api::namespaced(client.clone(), name))).collect()
-        }
+        Namespaces::Only(names) => names.iter().map(|name| (Some(name.clone()), Api::namespaced(client.clone(), name))).collect(),
     };
     let mut merged = Merged::new(writer, told, watches.iter().map(|(namespace, _)| namespace.clone()).collect());
     let events = watches.into_iter().enumerate().map(|(number, (_, api))| {

@@ -62,9 +62,7 @@ fn parse(text: &str, verified: bool) -> Result<PgConnectOptions, String> {
     }
     let options = PgConnectOptions::from_str(text).map_err(|error| error.to_string())?.application_name("sync-operator");
     match options.get_ssl_mode() {
-        PgSslMode::Disable if verified => {
-            Err("it says sslmode=disable, but a CA file is given: remove one of the two".to_owned())
-        }
+        PgSslMode::Disable if verified => Err("it says sslmode=disable, but a CA file is given: remove one of the two".to_owned()),
         _ if verified => Ok(options.ssl_mode(PgSslMode::VerifyFull)),
         _ => Ok(options),
     }

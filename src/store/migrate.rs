@@ -103,7 +103,9 @@ impl Migrations {
         let applied: Vec<(i64, String)> = match table {
             None => Vec::new(),
             Some(_) => {
-                sqlx::query_as("SELECT version, description FROM _sqlx_migrations WHERE success ORDER BY version").fetch_all(&self.0).await?
+                sqlx::query_as("SELECT version, description FROM _sqlx_migrations WHERE success ORDER BY version")
+                    .fetch_all(&self.0)
+                    .await?
             }
         };
         let ours = MIGRATOR.iter().filter(|migration| migration.migration_type.is_up_migration()).map(|migration| Migration {

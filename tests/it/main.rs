@@ -22,4 +22,7 @@ mod record;
 mod reports;
 mod rest;
 mod rest_edges;
+mod rotation;
+mod tls;
+mod watched;
 mod worker_runs;

@@ -1,8 +1,10 @@
 //! What every test needs: a [`World`] of its own on the shared servers, the program as [`Program`]s, a [`Worker`] that reads
 //! the queue as the one in production does, and a [`Proxy`] to break connections with.
 
+pub mod certificates;
 pub mod command;
 pub mod http;
+pub mod mount;
 pub mod objects;
 pub mod private;
 pub mod program;

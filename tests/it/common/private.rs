@@ -1,6 +1,6 @@
 //! A server of one test's own, for tests that take it away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::stack::{Stack, hack, prepare_cluster, prepare_database, stack, start};
 
@@ -39,6 +39,23 @@ impl Private {
             }
         }
         Self { stack: mixed, directory, part }
+    }
+
+    /// Makes RabbitMQ listen with TLS too, after a restart, with the certificate that `certify` puts into a folder; the port.
+    pub fn rabbitmq_with_tls(&self, certify: impl Fn(&Path)) -> u16 {
+        let home = self.directory.join("rabbitmq");
+        let settings = home.join("conf.d");
+        std::fs::create_dir_all(&settings).unwrap();
+        certify(&home);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let home = home.display();
+        let tls = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {home}/server.crt\nssl_options.keyfile = {home}/server.key\n"
+        );
+        std::fs::write(settings.join("10-tls.conf"), tls).unwrap();
+        self.stop("TERM");
+        self.again();
+        port
     }
 
     /// Ends it with that signal.
