@@ -34,6 +34,8 @@ mod rest;
 mod rest_edges;
 mod restore;
 mod rights;
+mod rotation;
 mod tls;
 mod upgrade;
+mod watched;
 mod worker_runs;

@@ -1,103 +1,87 @@
-//! TLS to real servers: whom a CA file makes the program trust, and what it says of those whom it does not.
+//! TLS to the database and the broker: with a CA file only the server that it vouches for, under its own name, is talked to.
 
-use std::{
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
-    path::{Path, PathBuf},
-};
+use std::{os::unix::fs::MetadataExt, path::Path};
 
-use crate::common::{
-    certificates::Certificates,
-    objects::update,
-    private::Private,
-    program::{Program, Settings},
-    world::World,
-};
+use sqlx::Executor;
 
-fn folder(world: &World, name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("tls").join(&world.name).join(name)
+use crate::common::{certificates::Authority, eventually, mount::Mount, objects::update, private::Private, world::World};
+
+/// The same URL with another host; certificates are for `localhost`.
+fn at(url: &str, host: &str) -> String {
+    let mut url = url::Url::parse(url).unwrap();
+    url.set_host(Some(host)).unwrap();
+    url.into()
 }
 
-/// The server takes certificates only from files that are its own user's, and nobody else's to read.
-fn install(certificates: &Certificates, into: &Path) {
-    let owner = std::fs::metadata(into).unwrap();
-    for (from, name) in [(&certificates.certificate, "tls.crt"), (&certificates.key, "tls.key")] {
-        let to = into.join(name);
-        std::fs::copy(from, &to).unwrap();
-        chown(&to, Some(owner.uid()), Some(owner.gid())).unwrap();
-        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-}
-
-async fn refused(settings: &Settings, says: &str) {
-    let ended = settings.run(&["migrate", "status"]).await;
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains(says), "`{says}` is not in {}", ended.err);
-}
-
-#[tokio::test]
-async fn a_database_must_be_signed_by_the_ca_and_be_the_host_of_the_url() {
-    let postgres = Private::start("postgres");
-    let world = World::with(&postgres, "tls-postgres").await;
-    let (trusted, other) = (folder(&world, "trusted"), folder(&world, "other"));
-    let (trusted, other) = (Certificates::make(&trusted, "IP:127.0.0.1"), Certificates::make(&other, "IP:127.0.0.1"));
-    let settings = world.settings().with("DATABASE_CA_FILE", trusted.ca.display());
-    refused(&settings, "TLS").await;
-
+/// Makes that server speak TLS with a certificate of `authority`, from the next connection on.
+async fn certify_postgres(world: &World, authority: &Authority) {
     let data: String = sqlx::query_scalar("SHOW data_directory").fetch_one(&world.database).await.unwrap();
-    install(&trusted, Path::new(&data));
-    for sql in [
-        "ALTER SYSTEM SET ssl_cert_file = 'tls.crt'",
-        "ALTER SYSTEM SET ssl_key_file = 'tls.key'",
-        "ALTER SYSTEM SET ssl = on",
-        "SELECT pg_reload_conf()",
-    ] {
-        world.sql(sql).await;
+    authority.certify(Path::new(&data));
+    let owner = std::fs::metadata(&data).unwrap();
+    for file in ["server.crt", "server.key"] {
+        std::os::unix::fs::chown(format!("{data}/{file}"), Some(owner.uid()), Some(owner.gid())).unwrap();
     }
-    settings.succeed(&["migrate", "status"]).await;
-    refused(&settings.clone().with("DATABASE_CA_FILE", other.ca.display()), "not signed by a CA that is trusted here").await;
-    let by_name = world.database_url.replace("127.0.0.1", "localhost");
-    refused(&settings.clone().with("DATABASE_URL", &by_name), "is not for the host in the URL").await;
-
-    let controller = settings.start("controller");
-    controller.ready().await;
-    world.create("encrypted", update()).await;
-    world.phase("encrypted", "Queued").await;
-    let plain = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'sync-operator' AND NOT ssl";
-    assert_eq!(world.number(plain).await, 0, "every connection is encrypted");
-    assert!(world.number("SELECT count(*) FROM pg_stat_ssl WHERE ssl").await > 0);
-}
-
-/// What `/readyz` says is missing.
-async fn missing(controller: &Program, says: &str) {
-    let url = format!("http://{}/readyz", controller.address().await);
-    crate::common::eventually(&format!("`{says}` in {url}"), async || {
-        reqwest::get(&url).await.ok()?.text().await.ok()?.contains(says).then_some(())
+    world.database.execute("ALTER SYSTEM SET ssl = on").await.unwrap();
+    let loaded = "SELECT pg_reload_conf()";
+    world.database.execute(loaded).await.unwrap();
+    // The reload is done by another process; a new connection asks for the setting that it got.
+    eventually("TLS to be on", async || {
+        let mut connection = world.database.acquire().await.unwrap().detach();
+        let on: String = sqlx::query_scalar("SHOW ssl").fetch_one(&mut connection).await.unwrap();
+        (on == "on").then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_broker_must_be_signed_by_the_ca_and_be_the_host_of_the_url() {
-    let rabbitmq = Private::start("rabbitmq");
-    let world = World::with(&rabbitmq, "tls-rabbitmq").await;
-    let (trusted, other) = (folder(&world, "trusted"), folder(&world, "other"));
-    let (trusted, other) = (Certificates::make(&trusted, "IP:127.0.0.1"), Certificates::make(&other, "IP:127.0.0.1"));
-    let port = rabbitmq.listen_by_tls(&trusted);
+async fn the_database_is_talked_to_only_if_the_ca_vouches_for_its_name() {
+    let private = Private::start("postgres");
+    let world = World::with(&private, "tls-postgres").await;
+    let (authority, other) = (Authority::new(), Authority::new());
+    let settings = world.settings().with("DATABASE_URL", at(&world.database_url, "localhost"));
+    let plain = settings.clone().with("DATABASE_CA_FILE", authority.file()).run(&["migrate", "status"]).await;
+    assert!(plain.code == Some(1) && plain.err.contains("does not support TLS"), "{plain:?}");
 
-    let mut url = url::Url::parse(&world.rabbitmq_url).unwrap();
+    certify_postgres(&world, &authority).await;
+    settings.clone().with("DATABASE_CA_FILE", authority.file()).succeed(&["migrate", "status"]).await;
+    let stranger = settings.clone().with("DATABASE_CA_FILE", other.file()).run(&["migrate", "status"]).await;
+    assert!(stranger.code == Some(1) && stranger.err.contains("not signed by a CA that is trusted here"), "{stranger:?}");
+    let misnamed = settings.clone().with("DATABASE_URL", at(&world.database_url, "127.0.0.1")).with("DATABASE_CA_FILE", authority.file());
+    let misnamed = misnamed.run(&["migrate", "status"]).await;
+    assert!(misnamed.code == Some(1) && misnamed.err.contains("not for the host in the URL"), "{misnamed:?}");
+
+    // A new CA, then a certificate of it: both are taken up while the program runs.
+    let mount = Mount::new(&[("ca.crt", &authority.pem())]);
+    let api = settings.with("DATABASE_CA_FILE", mount.file("ca.crt")).start("api");
+    api.ready().await;
+    let encrypted = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'sync-operator' AND ssl";
+    assert!(world.number(encrypted).await > 0);
+    mount.swap(&[("ca.crt", &format!("{}{}", authority.pem(), other.pem()))]);
+    api.logged("a setting changed in its file").await;
+    certify_postgres(&world, &other).await;
+    world.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sync-operator'").await;
+    api.ready().await;
+    assert!(world.number(encrypted).await > 0);
+}
+
+#[tokio::test]
+async fn the_broker_is_talked_to_only_if_the_ca_vouches_for_its_name() {
+    let private = Private::start("rabbitmq");
+    let world = World::with(&private, "tls-rabbitmq").await;
+    let (authority, other) = (Authority::new(), Authority::new());
+    let port = private.rabbitmq_with_tls(|folder| authority.certify(folder));
+    let mut url = url::Url::parse(&world.rabbitmq_url.replace("amqp://", "amqps://")).unwrap();
     url.set_port(Some(port)).unwrap();
-    let url = url.as_str().replacen("amqp://", "amqps://", 1);
-    let settings = world.settings().with("RABBITMQ_URL", &url).with("RABBITMQ_CA_FILE", trusted.ca.display());
+    let settings = world.settings().with("RABBITMQ_URL", at(url.as_str(), "localhost")).with("RABBITMQ_CA_FILE", authority.file());
+
+    let stranger = settings.clone().with("RABBITMQ_CA_FILE", other.file()).start("controller");
+    stranger.logged("not signed by a CA that is trusted here").await;
+    drop(stranger);
+    let misnamed = settings.clone().with("RABBITMQ_URL", at(url.as_str(), "127.0.0.1")).start("controller");
+    misnamed.logged("not for the host in the URL").await;
+    drop(misnamed);
     let controller = settings.start("controller");
     controller.ready().await;
-    let mut worker = world.worker().await;
-    world.create("encrypted", update()).await;
-    worker.take().await;
-    world.phase("encrypted", "Queued").await;
-    controller.terminate().await;
-
-    let untrusted = settings.clone().with("RABBITMQ_CA_FILE", other.ca.display()).start("controller");
-    missing(&untrusted, "not signed by a CA that is trusted here").await;
-    let misnamed = settings.with("RABBITMQ_URL", url.replace("127.0.0.1", "localhost")).start("controller");
-    missing(&misnamed, "is not for the host in the URL").await;
+    world.create("x", update()).await;
+    world.phase("x", "Queued").await;
 }

@@ -1,45 +1,80 @@
-//! A certificate authority and a server's certificate, made by openssl as an administrator makes them.
+//! A CA of a test's own, and certificates of servers, made by openssl.
 
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
-/// A CA, and a certificate that it signed.
-pub struct Certificates {
-    /// PEM of the CA.
-    pub ca: PathBuf,
-    /// PEM of the server's certificate.
-    pub certificate: PathBuf,
-    /// PEM of its key.
-    pub key: PathBuf,
-}
+use uuid::Uuid;
 
-impl Certificates {
-    /// Makes them in `directory`; the server is `subject`, like `IP:127.0.0.1`.
-    pub fn make(directory: &Path, subject: &str) -> Self {
-        std::fs::create_dir_all(directory).unwrap();
-        let made = Self { ca: directory.join("ca.crt"), certificate: directory.join("server.crt"), key: directory.join("server.key") };
-        let key = directory.join("ca.key");
-        request(&["-subj", "/CN=a test's own CA", "-addext", "basicConstraints=critical,CA:TRUE"], &key, &made.ca);
-        let subject = format!("subjectAltName={subject}");
-        let signed = ["-subj", "/CN=server", "-addext", &subject, "-addext", "basicConstraints=critical,CA:FALSE"];
-        let by = ["-CA", made.ca.to_str().unwrap(), "-CAkey", key.to_str().unwrap()];
-        request(&[&signed[..], &by[..]].concat(), &made.key, &made.certificate);
-        made
+/// A CA; its files are removed when it is dropped.
+pub struct Authority(PathBuf);
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-fn request(arguments: &[&str], key: &Path, certificate: &Path) {
-    let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"])
-        .args(arguments)
-        .arg("-keyout")
-        .arg(key)
-        .arg("-out")
-        .arg(certificate)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "openssl: {}", String::from_utf8_lossy(&output.stderr));
+impl Authority {
+    /// A new one.
+    pub fn new() -> Self {
+        let authority = Self(std::env::temp_dir().join(format!("sync-operator-ca-{}", Uuid::new_v4())));
+        std::fs::create_dir(&authority.0).unwrap();
+        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key"];
+        authority.openssl(&[&["req", "-x509", "-subj", "/CN=A CA", "-days", "2", "-out", "ca.crt"], &key[..]].concat());
+        authority
+    }
+
+    /// The file with its certificate.
+    pub fn file(&self) -> String {
+        self.0.join("ca.crt").display().to_string()
+    }
+
+    /// Its certificate.
+    pub fn pem(&self) -> String {
+        std::fs::read_to_string(self.file()).unwrap()
+    }
+
+    /// Puts `server.crt`, for `localhost` only, and `server.key` into `folder`.
+    pub fn certify(&self, folder: &Path) {
+        std::fs::write(self.0.join("extensions"), "subjectAltName = DNS:localhost\n").unwrap();
+        let (certificate, key) = (folder.join("server.crt").display().to_string(), folder.join("server.key").display().to_string());
+        self.openssl(&[
+            "req",
+            "-subj",
+            "/CN=localhost",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-keyout",
+            &key,
+            "-out",
+            "csr",
+        ]);
+        self.openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            "csr",
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            "extensions",
+            "-out",
+            &certificate,
+        ]);
+    }
+
+    fn openssl(&self, arguments: &[&str]) {
+        let done = Command::new("openssl").args(arguments).current_dir(&self.0).stdin(Stdio::null()).output().unwrap();
+        assert!(done.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
 }

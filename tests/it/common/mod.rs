@@ -6,6 +6,7 @@ pub mod command;
 pub mod helm;
 pub mod http;
 pub mod invariants;
+pub mod mount;
 pub mod node;
 pub mod objects;
 pub mod plugin;

@@ -1,8 +1,7 @@
 //! A server of one test's own, for tests that take it away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::certificates::Certificates;
 use super::stack::{Stack, hack, prepare_cluster, prepare_database, stack, start};
 
 /// One part of the stack, private to a test; all others are the shared ones.
@@ -43,18 +42,18 @@ impl Private {
         Self { stack: mixed, directory, part }
     }
 
-    /// The broker is started again with a listener that speaks TLS; its port.
-    pub fn listen_by_tls(&self, certificates: &Certificates) -> u16 {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings = self.directory.join("rabbitmq/conf.d");
+    /// Makes RabbitMQ listen with TLS too, after a restart, with the certificate that `certify` puts into a folder; the port.
+    pub fn rabbitmq_with_tls(&self, certify: impl Fn(&Path)) -> u16 {
+        let home = self.directory.join("rabbitmq");
+        let settings = home.join("conf.d");
         std::fs::create_dir_all(&settings).unwrap();
-        let text = format!(
-            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n",
-            certificates.ca.display(),
-            certificates.certificate.display(),
-            certificates.key.display()
+        certify(&home);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let home = home.display();
+        let tls = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {home}/server.crt\nssl_options.keyfile = {home}/server.key\n"
         );
-        std::fs::write(settings.join("tls.conf"), text).unwrap();
+        std::fs::write(settings.join("10-tls.conf"), tls).unwrap();
         self.stop("TERM");
         self.again();
         port
