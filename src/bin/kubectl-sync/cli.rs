@@ -26,7 +26,6 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution failed or was c
     name = "kubectl-sync",
     bin_name = "kubectl sync",
     version,
-    about,
     after_long_help = EXIT_CODES,
     arg_required_else_help = true,
     disable_help_subcommand = true
@@ -102,7 +101,7 @@ mod tests {
     #[test]
     fn usage_names_it_as_people_type_it() {
         let usage = Cli::command().render_long_help().to_string();
-        assert!(usage.contains("Usage: kubectl sync "), "{usage}");
+        assert!(usage.starts_with("Forces, follows and shows") && usage.contains("Usage: kubectl sync "), "{usage}");
         let error = Cli::try_parse_from(["kubectl-sync", "force", "backfill"]).unwrap_err().to_string();
         assert!(error.contains("Usage: kubectl sync force backfill "), "{error}");
     }
