@@ -111,7 +111,7 @@ async fn a_file_that_cannot_be_used_for_a_while_changes_nothing() {
     let mut worker = world.worker().await;
     let sessions = "SELECT pg_terminate_backend(pid)::int::bigint FROM pg_stat_activity
                     WHERE application_name = 'sync-operator' AND datname = current_database()";
-    for (number, broken) in ["", "postgres:", "amqp://host"].into_iter().enumerate() {
+    for (number, broken) in ["", "amqp://host", "postgres://host:port/sync"].into_iter().enumerate() {
         mount.swap(&[("url", broken)]);
         eventually("a line about it", async || (troubles(&controller) > number).then_some(())).await;
         world.sql(sessions).await;

@@ -50,5 +50,6 @@ async fn every_namespace_of_the_list_is_served_and_no_other() {
     world.sql("UPDATE sync_executions SET status = 'success'").await;
     world.phase("x", "Succeeded").await;
     assert_eq!(world.number("SELECT count(*) FROM sync_executions").await, 3);
-    assert_eq!(unwatched.get("x").await.unwrap().status, None);
+    let status = unwatched.get("x").await.unwrap().status.unwrap();
+    assert_eq!((status.observed_generation, status.phase), (Some(-1), None), "nobody has answered it");
 }
