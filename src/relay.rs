@@ -44,6 +44,8 @@ pub struct Relay {
     pub broker: Broker,
     /// The worker's zone.
     pub zone: Tz,
+    /// Whose messages it publishes; all without. Of others it does not know what their objects show, nor whether they are gone.
+    pub namespaces: Option<Vec<String>>,
     /// Told when something was recorded.
     pub recorded: Arc<Notify>,
     /// Asked before every publish.
@@ -129,7 +131,7 @@ impl Relay {
         if !self.leadership.holds() {
             return Pass::Idle;
         }
-        let claimed = match self.store.claim(BATCH).await {
+        let claimed = match self.store.claim(BATCH, self.namespaces.as_deref()).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 warn!(error = %error, "cannot look for executions to publish");
@@ -271,7 +273,7 @@ impl Relay {
 
     async fn note_outage(&self, text: &str) {
         loop {
-            match self.store.note_broker_unavailable(text, NOTE_BATCH).await {
+            match self.store.note_broker_unavailable(text, NOTE_BATCH, self.namespaces.as_deref()).await {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => return log_store(&error),

@@ -72,7 +72,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
         health,
     };
     let stop = shutdown::on_signal().context("signal handlers")?;
-    info!(version = env!("CARGO_PKG_VERSION"), identity = settings.lease.identity, listen = %listener.local_addr()?, "controller starts");
+    info!(version = env!("CARGO_PKG_VERSION"), identity = settings.lease.identity, namespaces = %settings.namespaces, listen = %listener.local_addr()?, "controller starts");
     follow(&store, &stop);
     let ((), served) =
         tokio::join!(controller::run(parts, settings, stop.clone()), http::serve(listener, http::health::routes(probes), stop.clone()),);

@@ -55,6 +55,8 @@ pub struct Deletions {
     pub store: Store,
     /// For asking the API server itself before cancelling what only seems to be gone.
     pub client: Client,
+    /// Where it looks; everywhere without.
+    pub namespaces: Option<Vec<String>>,
     /// What the watch knows.
     pub cache: Cache<Guarded>,
     /// Asked before every effect.
@@ -122,7 +124,7 @@ impl Deletions {
     async fn sweep(&self) -> Result<(), Error> {
         let mut after = 0;
         loop {
-            let requests = self.store.unpublished_requests(after, SWEEP_BATCH).await?;
+            let requests = self.store.unpublished_requests(after, SWEEP_BATCH, self.namespaces.as_deref()).await?;
             let Some((last, _)) = requests.last() else { return Ok(()) };
             after = *last;
             let mut gone = Vec::new();
@@ -135,7 +137,7 @@ impl Deletions {
         }
     }
 
-    /// Asks the API server: the cache may lag, or not cover that namespace.
+    /// Asks the API server: the cache may lag.
     async fn is_gone(&self, request: &Request) -> Result<bool, Error> {
         let (namespace, name) = (request.namespace.clone(), request.name.clone());
         let api: Api<Guarded> = Api::namespaced(self.client.clone(), &namespace);

@@ -22,6 +22,8 @@ const SLOW: u32 = 10;
 pub struct Housekeeping {
     /// The record.
     pub store: Store,
+    /// Whose executions the gauges of what waits are about; all without.
+    pub namespaces: Option<Vec<String>>,
     /// Asked before every effect.
     pub leadership: Leadership,
     /// Gauges.
@@ -65,7 +67,7 @@ impl Housekeeping {
         }
         if rounds.is_multiple_of(SLOW) {
             self.store.fold_counters().await?;
-            let (waiting, oldest) = self.store.unpublished().await?;
+            let (waiting, oldest) = self.store.unpublished(self.namespaces.as_deref()).await?;
             self.metrics.unpublished.set(waiting);
             self.metrics.unpublished_oldest_seconds.set(oldest);
             let totals = self.store.totals().await?;

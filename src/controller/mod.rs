@@ -125,9 +125,22 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     let (change_sender, changes) = mpsc::channel(1024);
     let swept = Arc::new(watch::Sender::new(false));
 
-    let deletions = Deletions { store: store.clone(), client: client.clone(), cache: cache.clone(), leadership: leadership.clone() };
+    let namespaces = settings.namespaces.names();
+    let deletions = Deletions {
+        store: store.clone(),
+        client: client.clone(),
+        namespaces: namespaces.clone(),
+        cache: cache.clone(),
+        leadership: leadership.clone(),
+    };
     tasks.spawn(deletions.run(seen_by_deletions, Arc::clone(&swept), term.clone()));
-    tasks.spawn(Housekeeping { store: store.clone(), leadership: leadership.clone(), metrics: Arc::clone(&metrics) }.run(term.clone()));
+    let housekeeping = Housekeeping {
+        store: store.clone(),
+        namespaces: namespaces.clone(),
+        leadership: leadership.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    tasks.spawn(housekeeping.run(term.clone()));
     tasks.spawn({
         let (store, term) = (store.clone(), term.clone());
         async move { store.listen(change_sender, term).await }
@@ -137,6 +150,7 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
             store,
             broker,
             zone: settings.zone,
+            namespaces,
             recorded,
             leadership,
             shown_as_published: shown_as_published(cache.clone()),

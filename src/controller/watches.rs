@@ -37,6 +37,16 @@ pub enum Namespaces {
     Only(BTreeSet<String>),
 }
 
+impl Namespaces {
+    /// Their names; none for all of them.
+    pub(super) fn names(&self) -> Option<Vec<String>> {
+        match self {
+            Self::All => None,
+            Self::Only(names) => Some(names.iter().cloned().collect()),
+        }
+    }
+}
+
 impl FromStr for Namespaces {
     type Err = String;
 
@@ -228,6 +238,26 @@ impl Merged {
         match self.watches.iter().find_map(|watch| watch.failing.as_ref()) {
             Some(why) => self.told.health.fails(Dependency::Watch, why),
             None => self.told.health.works(Dependency::Watch),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_namespaces_is_read_as_people_write_it() {
+        assert_eq!("".parse(), Ok(Namespaces::All));
+        let named = |names: &[&str]| Ok(Namespaces::Only(names.iter().map(|name| (*name).to_owned()).collect()));
+        assert_eq!("a".parse(), named(&["a"]));
+        assert_eq!("team-b, team-a,team-b".parse(), named(&["team-a", "team-b"]));
+    }
+
+    #[test]
+    fn a_list_with_a_hole_or_a_wrong_name_is_not_taken_for_all_namespaces() {
+        for wrong in [",", "a,", ",a", "a,,b", "A", "a_b", "-a", "a-", "a b", "*", &"a".repeat(64)] {
+            assert!(wrong.parse::<Namespaces>().unwrap_err().contains("WATCH_NAMESPACE"), "{wrong}");
         }
     }
 }

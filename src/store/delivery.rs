@@ -26,11 +26,12 @@ pub struct Claimed {
 }
 
 impl Store {
-    /// Claims up to `limit` unpublished executions, oldest first, for [`CLAIM_SECONDS`]. Two relays never get the same one.
+    /// Claims up to `limit` unpublished executions of those namespaces, or of all, oldest first, for [`CLAIM_SECONDS`]. Two
+    /// relays never get the same one.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn claim(&self, limit: i64) -> Result<Vec<Claimed>, Error> {
+    pub async fn claim(&self, limit: i64, namespaces: Option<&[String]>) -> Result<Vec<Claimed>, Error> {
         let rows = self
             .call(
                 "claim executions",
@@ -40,6 +41,7 @@ impl Store {
                            SELECT id, claimed_until IS NOT NULL AS again FROM sync_executions
                            WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL
                              AND deleted_at IS NULL AND held_at IS NULL AND (claimed_until IS NULL OR claimed_until < now())
+                             AND ($3::text[] IS NULL OR namespace = ANY($3))
                            ORDER BY id LIMIT $1
                            FOR UPDATE SKIP LOCKED) AS free
                        WHERE execution.id = free.id
@@ -47,6 +49,7 @@ impl Store {
                                  window_start, window_end, created_at, again AS "again!""#,
                     limit,
                     CLAIM_SECONDS,
+                    namespaces as Option<&[String]>,
                 )
                 .fetch_all(&self.pool),
             )
@@ -143,12 +146,12 @@ impl Store {
         Ok(())
     }
 
-    /// Notes on up to `limit` unpublished, unclaimed executions that the broker is away, oldest first; those that say so
-    /// already are skipped. Answers how many were told.
+    /// Notes on up to `limit` unpublished, unclaimed executions of those namespaces, or of all, that the broker is away, oldest
+    /// first; those that say so already are skipped. Answers how many were told.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn note_broker_unavailable(&self, message: &str, limit: i64) -> Result<u64, Error> {
+    pub async fn note_broker_unavailable(&self, message: &str, limit: i64, namespaces: Option<&[String]>) -> Result<u64, Error> {
         let done = self
             .call(
                 "note that the broker is away",
@@ -158,11 +161,13 @@ impl Store {
                          SELECT id FROM sync_executions
                          WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL
                            AND held_at IS NULL AND publish_problem IS DISTINCT FROM $1 AND (claimed_until IS NULL OR claimed_until < now())
+                           AND ($4::text[] IS NULL OR namespace = ANY($4))
                          ORDER BY id LIMIT $3
                          FOR UPDATE SKIP LOCKED)",
                     PublishProblem::BrokerUnavailable.as_str(),
                     storable(message, MESSAGE_MAX),
                     limit,
+                    namespaces as Option<&[String]>,
                 )
                 .execute(&self.pool),
             )
@@ -170,11 +175,11 @@ impl Store {
         Ok(done.rows_affected())
     }
 
-    /// How many executions wait to be published, and for how many seconds the oldest has.
+    /// How many executions of those namespaces, or of all, wait to be published, and for how many seconds the oldest has.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn unpublished(&self) -> Result<(i64, f64), Error> {
+    pub async fn unpublished(&self, namespaces: Option<&[String]>) -> Result<(i64, f64), Error> {
         let row = self
             .call(
                 "count unpublished executions",
@@ -182,7 +187,9 @@ impl Store {
                     r#"SELECT count(*) AS "waiting!",
                               COALESCE(EXTRACT(EPOCH FROM now() - min(created_at)), 0)::float8 AS "oldest!"
                        FROM sync_executions
-                       WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL AND held_at IS NULL"#
+                       WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL AND held_at IS NULL
+                         AND ($1::text[] IS NULL OR namespace = ANY($1))"#,
+                    namespaces as Option<&[String]>,
                 )
                 .fetch_one(&self.pool),
             )

@@ -94,21 +94,23 @@ impl Store {
         .await
     }
 
-    /// The requests that are not published, oldest first: those whose objects could have been deleted unseen. At most
-    /// `limit`, after the execution id `after`.
+    /// The requests of those namespaces, or of all, that are not published, oldest first: those whose objects could have been
+    /// deleted unseen. At most `limit`, after the execution id `after`.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn unpublished_requests(&self, after: i64, limit: i64) -> Result<Vec<(i64, Request)>, Error> {
+    pub async fn unpublished_requests(&self, after: i64, limit: i64, namespaces: Option<&[String]>) -> Result<Vec<(i64, Request)>, Error> {
         let rows = self
             .call(
                 "list unpublished requests",
                 sqlx::query!(
                     r#"SELECT id, request_uid AS "uid!", namespace AS "namespace!", name AS "name!" FROM sync_executions
                        WHERE published_at IS NULL AND status = 'running' AND request_uid IS NOT NULL AND id > $1
+                         AND ($3::text[] IS NULL OR namespace = ANY($3))
                        ORDER BY id LIMIT $2"#,
                     after,
-                    limit
+                    limit,
+                    namespaces as Option<&[String]>,
                 )
                 .fetch_all(&self.pool),
             )

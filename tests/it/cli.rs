@@ -8,8 +8,10 @@ use tokio::{
 };
 
 use crate::common::{
+    certificates::Authority,
     command::Ended,
     program::{Program, Settings},
+    proxy::{Mode, Proxy},
     world::World,
 };
 
@@ -116,6 +118,115 @@ async fn a_wrong_setting_is_told_with_flag_variable_and_fix_and_without_the_secr
     }
 }
 
+/// A file of a test's own with that text.
+fn file(text: &str) -> String {
+    let path = format!("{}/cli-{}", env!("CARGO_TARGET_TMPDIR"), uuid::Uuid::new_v4());
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_setting_and_its_file_are_not_taken_together_and_a_file_of_no_use_is_told() {
+    for (subcommand, name, flag) in [
+        (&["controller"][..], "DATABASE_URL", "--database-url"),
+        (&["api"], "DATABASE_URL", "--database-url"),
+        (&["migrate", "up"], "DATABASE_URL", "--database-url"),
+        (&["controller"], "RABBITMQ_URL", "--rabbitmq-url"),
+        (&["api"], "ADMIN_USERNAME", "--admin-username"),
+        (&["api"], "ADMIN_PASSWORD", "--admin-password"),
+    ] {
+        let variable = format!("{name}_FILE");
+        let settings = settings().with(&variable, file(&settings().variables[name]));
+        let both = format!("{flag} ({name}) and {flag}-file ({variable}) are both set: keep one of them");
+        refused(&settings.run(subcommand).await, &[&both]);
+        let settings = settings.without(name);
+        for (path, why) in [("/nonexistent".to_owned(), "/nonexistent: No such file"), (file(""), "is empty"), (file("\n"), "is empty")] {
+            let ended = settings.clone().with(&variable, path).run(subcommand).await;
+            refused(&ended, &[&format!("{flag}-file ({variable}) cannot be used: "), why, "name a file that holds"]);
+        }
+    }
+    for (name, wrong) in [("DATABASE_URL", "mysql://ana:S@host/sync"), ("RABBITMQ_URL", "http://ana:S@host/")] {
+        let variable = format!("{name}_FILE");
+        let ended = settings().without(name).with(&variable, file(&wrong.replace('S', SECRET))).run(&["controller"]).await;
+        refused(&ended, &[&variable, "cannot be used: it does not begin with"]);
+    }
+}
+
+#[tokio::test]
+async fn a_ca_that_cannot_do_its_work_is_told_with_the_fix() {
+    let authority = Authority::new();
+    for (flag, variable) in [("--database-ca-file", "DATABASE_CA_FILE"), ("--rabbitmq-ca-file", "RABBITMQ_CA_FILE")] {
+        for (path, why) in [
+            ("/nonexistent".to_owned(), "No such file"),
+            (file(""), "is empty"),
+            (file("hello\n"), "it holds no certificate"),
+            (file("-----BEGIN CERTIFICATE-----\n"), "it is no PEM"),
+        ] {
+            let ended = settings().with(variable, path).run(&["controller"]).await;
+            refused(&ended, &[&format!("{flag} ({variable}) cannot be used: "), why, "name a PEM file with the server's CA"]);
+        }
+    }
+    let settings = settings().with("DATABASE_CA_FILE", authority.file()).with("RABBITMQ_CA_FILE", authority.file());
+    let plain = settings.variables["DATABASE_URL"].clone() + "?sslmode=disable";
+    let ended = settings.clone().with("DATABASE_URL", plain).run(&["controller"]).await;
+    refused(&ended, &["--database-url (DATABASE_URL)", "sslmode=disable", "remove one of the two"]);
+    refused(&settings.run(&["controller"]).await, &["--rabbitmq-url (RABBITMQ_URL)", "write amqps:// and the broker's TLS port"]);
+}
+
+#[tokio::test]
+async fn a_wrong_name_in_the_list_of_namespaces_is_told() {
+    for wrong in ["team_a", "a,,b", "a,"] {
+        let ended = settings().with("WATCH_NAMESPACE", wrong).run(&["controller"]).await;
+        refused(&ended, &["--watch-namespace", "WATCH_NAMESPACE", "write names separated by commas"]);
+    }
+}
+
+/// Whether every migration of this list was there already.
+fn all_applied(list: &str) -> bool {
+    !list.is_empty() && list.lines().all(|line| line.ends_with(" applied") && !line.ends_with(" not applied"))
+}
+
+#[tokio::test]
+async fn an_older_release_finds_its_way_on_the_schema_of_a_newer_one() {
+    let world = World::new("cli-newer").await;
+    let settings = world.settings();
+    assert!(all_applied(&settings.succeed(&["migrate", "up"]).await));
+    world
+        .sql(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             VALUES (9001, 'of the next release', true, '', 0)",
+        )
+        .await;
+    for direction in ["up", "status"] {
+        let told = settings.succeed(&["migrate", direction]).await;
+        let last = told.lines().last().unwrap();
+        assert!(last.starts_with("9001  of the next release ") && last.ends_with(" applied, by a newer release"), "{told}");
+    }
+    let ended = settings.run(&["migrate", "down"]).await;
+    assert!(ended.code == Some(1) && ended.err.contains("migration 9001 was applied by a newer release than this one"), "{ended:?}");
+    world.api().await;
+}
+
+#[tokio::test]
+async fn migrate_waits_for_a_database_that_is_not_up_yet_as_long_as_it_is_told() {
+    let world = World::with_empty_database("cli-wait").await;
+    let (proxy, url) = Proxy::for_url(&world.database_url).await;
+    proxy.set(Mode::Refuse);
+    let settings = world.settings().with("DATABASE_URL", url);
+    let impatient = settings.clone().with("MIGRATE_WAIT_SECONDS", 1).run(&["migrate", "up"]).await;
+    assert_eq!(impatient.code, Some(1));
+    assert!(impatient.err.contains("waiting for the database") && impatient.err.contains("error: cannot connect"), "{impatient:?}");
+    let up = async || settings.succeed(&["migrate", "up", "--wait", "60"]).await;
+    // Several replicas at once: one does it, the others wait.
+    let (first, second, ()) = tokio::join!(up(), up(), async {
+        proxy.refuses_another().await;
+        proxy.set(Mode::Pass);
+    });
+    let now = |told: &str| told.matches("applied now").count();
+    assert!(now(&first) > 0 || now(&second) > 0);
+    assert!(all_applied(&settings.succeed(&["migrate", "status"]).await));
+}
+
 #[tokio::test]
 async fn an_address_in_use_is_told_with_the_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -208,12 +319,14 @@ async fn crd_prints_what_is_committed() {
 #[tokio::test]
 async fn help_lists_every_variable_and_shows_no_value_of_a_secret() {
     let everywhere = ["LOG_LEVEL", "LOG_FORMAT"];
-    let database = ["DATABASE_URL", "WORKER_TIMEZONE"];
+    let database = ["DATABASE_URL", "DATABASE_URL_FILE", "DATABASE_CA_FILE", "WORKER_TIMEZONE"];
     for (subcommand, own) in [
         (
             "controller",
             &[
                 "RABBITMQ_URL",
+                "RABBITMQ_URL_FILE",
+                "RABBITMQ_CA_FILE",
                 "RABBITMQ_QUEUE",
                 "RABBITMQ_STATUS_QUEUE",
                 "WATCH_NAMESPACE",
@@ -233,7 +346,9 @@ async fn help_lists_every_variable_and_shows_no_value_of_a_secret() {
             &[
                 "API_LISTEN",
                 "ADMIN_USERNAME",
+                "ADMIN_USERNAME_FILE",
                 "ADMIN_PASSWORD",
+                "ADMIN_PASSWORD_FILE",
                 "ALLOW_ANONYMOUS",
                 "FORCE_NAMESPACE",
                 "FORCE_TTL_SECONDS",
@@ -242,7 +357,7 @@ async fn help_lists_every_variable_and_shows_no_value_of_a_secret() {
                 "KUBECONFIG",
             ],
         ),
-        ("migrate", &[]),
+        ("migrate", &["MIGRATE_WAIT_SECONDS"]),
     ] {
         let help = settings().succeed(&[subcommand, "--help"]).await;
         for variable in everywhere.iter().chain(&database).chain(own) {

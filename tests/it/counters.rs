@@ -112,11 +112,11 @@ async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_
              SELECT gen_random_uuid(), 'ns', n::text, 'update', now() FROM generate_series(1, 4) AS n",
         )
         .await;
-    let first = store.claim(1).await.unwrap()[0].delivery.id;
+    let first = store.claim(1, None).await.unwrap()[0].delivery.id;
     let mut worker = world.database.begin().await.unwrap();
     sqlx::query("UPDATE sync_executions SET status = 'success' WHERE id = $1").bind(first).execute(&mut *worker).await.unwrap();
     timeout(Duration::from_secs(4), async {
-        let mut ids: Vec<i64> = store.claim(10).await.unwrap().iter().map(|delivery| delivery.delivery.id).collect();
+        let mut ids: Vec<i64> = store.claim(10, None).await.unwrap().iter().map(|delivery| delivery.delivery.id).collect();
         assert_eq!(ids.len(), 3);
         ids.insert(0, first);
         assert_eq!(store.mark_published(&ids).await.unwrap(), [first], "all but the one that the worker holds");

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
     api::{DeleteParams, ObjectMeta, PostParams},
+    config::{AuthInfo, Kubeconfig},
 };
 use serde_json::json;
 use sync_operator::crd::SyncExecution;
@@ -12,10 +13,10 @@ use crate::common::{eventually, objects::update, world::World};
 
 /// A SyncExecution in a namespace beside the world's own.
 async fn create(world: &World, namespace: &str, name: &str) -> Api<SyncExecution> {
-    let labels = Namespace { metadata: ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
+    let new = Namespace { metadata: ObjectMeta { name: Some(namespace.to_owned()), ..ObjectMeta::default() }, ..Namespace::default() };
     let namespaces = Api::<Namespace>::all(world.client.clone());
     if namespaces.get_opt(namespace).await.unwrap().is_none() {
-        namespaces.create(&PostParams::default(), &labels).await.unwrap();
+        namespaces.create(&PostParams::default(), &new).await.unwrap();
     }
     let api: Api<SyncExecution> = Api::namespaced(world.client.clone(), namespace);
     let object = serde_json::from_value(json!({"metadata": {"name": name}, "spec": update()})).unwrap();
@@ -52,4 +53,94 @@ async fn every_namespace_of_the_list_is_served_and_no_other() {
     assert_eq!(world.number("SELECT count(*) FROM sync_executions").await, 3);
     let status = unwatched.get("x").await.unwrap().status.unwrap();
     assert_eq!((status.observed_generation, status.phase), (Some(-1), None), "nobody has answered it");
+}
+
+#[tokio::test]
+async fn nothing_is_published_before_every_namespace_of_the_list_is_listed() {
+    let world = World::new("watched-rights").await;
+    let locked = format!("{}-b", world.name);
+    let late = create(&world, &locked, "late").await;
+    // What is there of other namespaces is not this controller's: neither does it ask for it, nor publish it.
+    world
+        .sql(
+            "INSERT INTO sync_executions (mode, status, request_uid, namespace, name)
+             VALUES ('update', 'running', gen_random_uuid(), 'foreign', 'x')",
+        )
+        .await;
+    let account = Account::new(&world).await;
+    account.may_serve(&world.name).await;
+    let settings = world.settings().with("KUBECONFIG", account.kubeconfig().await);
+    let controller = settings.with("WATCH_NAMESPACE", format!("{},{locked}", world.name)).start("controller");
+    let mut worker = world.worker().await;
+    world.create("early", update()).await;
+    world.phase("early", "Pending").await;
+    let missing = eventually("readiness to name the namespace", async || {
+        let text = reqwest::get(format!("http://{}/readyz", controller.address().await)).await.ok()?.text().await.ok()?;
+        text.contains(&format!("namespace {locked}")).then_some(text)
+    })
+    .await;
+    assert!(missing.contains("forbidden"), "{missing}");
+    assert!(worker.take_within(std::time::Duration::from_secs(1)).await.is_none(), "published before all were listed");
+
+    account.may_serve(&locked).await;
+    published(&late, "late").await;
+    world.phase("early", "Queued").await;
+    controller.ready().await;
+    worker.take_many(2).await;
+    assert_eq!(world.number("SELECT count(*) FROM sync_executions WHERE published_at IS NULL AND namespace = 'foreign'").await, 1);
+}
+
+/// Who may do what the controller needs, in the namespaces that are given to it and nowhere else.
+struct Account<'a> {
+    world: &'a World,
+}
+
+impl<'a> Account<'a> {
+    /// With the right to a Lease in the world's namespace.
+    async fn new(world: &'a World) -> Self {
+        let account = Self { world };
+        account.apply(&world.name, json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "controller"}}));
+        let leases = json!([{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}]);
+        account.grant(&world.name, "leases", leases);
+        account
+    }
+
+    async fn may_serve(&self, namespace: &str) {
+        let rules = json!([
+            {"apiGroups": ["sync.pncp.io"], "resources": ["syncexecutions"], "verbs": ["get", "list", "watch", "delete"]},
+            {"apiGroups": ["sync.pncp.io"], "resources": ["syncexecutions/status"], "verbs": ["patch"]},
+        ]);
+        self.grant(namespace, "executions", rules);
+    }
+
+    fn grant(&self, namespace: &str, name: &str, rules: serde_json::Value) {
+        let (group, metadata) = ("rbac.authorization.k8s.io", json!({"name": name}));
+        let version = format!("{group}/v1");
+        self.apply(namespace, json!({"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": rules}));
+        let subjects = json!([{"kind": "ServiceAccount", "name": "controller", "namespace": self.world.name}]);
+        let role = json!({"apiGroup": group, "kind": "Role", "name": name});
+        self.apply(
+            namespace,
+            json!({"apiVersion": version, "kind": "RoleBinding", "metadata": metadata, "subjects": subjects, "roleRef": role}),
+        );
+    }
+
+    fn apply(&self, namespace: &str, mut object: serde_json::Value) {
+        object["metadata"]["namespace"] = namespace.into();
+        // The last of two flags counts.
+        let done = self.world.kubectl(&["-n", namespace, "apply", "-f", "-"], Some(&object));
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// A kubeconfig with its token.
+    async fn kubeconfig(&self) -> String {
+        let done = self.world.kubectl(&["create", "token", "controller"], None);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let token = String::from_utf8(done.stdout).unwrap();
+        let mut config = Kubeconfig::read_from(&self.world.kubeconfig).unwrap();
+        config.auth_infos[0].auth_info = Some(AuthInfo { token: Some(token.trim().to_owned().into()), ..AuthInfo::default() });
+        let path = format!("{}/{}.account", env!("CARGO_TARGET_TMPDIR"), self.world.name);
+        std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
+        path
+    }
 }

@@ -35,6 +35,7 @@ pub struct Proxy {
     pub address: SocketAddr,
     mode: Arc<AtomicU8>,
     cut: watch::Sender<u32>,
+    refused: watch::Sender<u32>,
     task: JoinHandle<()>,
 }
 
@@ -51,19 +52,20 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mode = Arc::new(AtomicU8::new(Mode::Pass as u8));
-        let cut = watch::Sender::new(0);
+        let (cut, refused) = (watch::Sender::new(0), watch::Sender::new(0));
         let task = tokio::spawn({
-            let (mode, cut, upstream) = (Arc::clone(&mode), cut.clone(), upstream.to_owned());
+            let (mode, cut, refused, upstream) = (Arc::clone(&mode), cut.clone(), refused.clone(), upstream.to_owned());
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     if mode.load(Ordering::Relaxed) == Mode::Refuse as u8 {
+                        refused.send_modify(|count| *count += 1);
                         continue;
                     }
                     tokio::spawn(serve(client, upstream.clone(), Arc::clone(&mode), cut.subscribe()));
                 }
             }
         });
-        Self { address, mode, cut, task }
+        Self { address, mode, cut, refused, task }
     }
 
     /// A proxy before the server of `url`, and that URL with the proxy's address in it.
@@ -77,6 +79,11 @@ impl Proxy {
     /// Changes how open and new connections are treated.
     pub fn set(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// Waits until it refuses one more connection.
+    pub async fn refuses_another(&self) {
+        self.refused.subscribe().changed().await.unwrap();
     }
 
     /// Closes all open connections.
