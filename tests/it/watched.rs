@@ -67,9 +67,9 @@ async fn nothing_is_published_before_every_namespace_of_the_list_is_listed() {
              VALUES ('update', 'running', gen_random_uuid(), 'foreign', 'x')",
         )
         .await;
-    let account = Account::new(&world).await;
-    account.may_serve(&world.name).await;
-    let settings = world.settings().with("KUBECONFIG", account.kubeconfig().await);
+    let account = Account::new(&world);
+    account.may_serve(&world.name);
+    let settings = world.settings().with("KUBECONFIG", account.kubeconfig());
     let controller = settings.with("WATCH_NAMESPACE", format!("{},{locked}", world.name)).start("controller");
     let mut worker = world.worker().await;
     world.create("early", update()).await;
@@ -82,7 +82,7 @@ async fn nothing_is_published_before_every_namespace_of_the_list_is_listed() {
     assert!(missing.contains("forbidden"), "{missing}");
     assert!(worker.take_within(std::time::Duration::from_secs(1)).await.is_none(), "published before all were listed");
 
-    account.may_serve(&locked).await;
+    account.may_serve(&locked);
     published(&late, "late").await;
     world.phase("early", "Queued").await;
     controller.ready().await;
@@ -97,7 +97,7 @@ struct Account<'a> {
 
 impl<'a> Account<'a> {
     /// With the right to a Lease in the world's namespace.
-    async fn new(world: &'a World) -> Self {
+    fn new(world: &'a World) -> Self {
         let account = Self { world };
         account.apply(&world.name, json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "controller"}}));
         let leases = json!([{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}]);
@@ -105,7 +105,7 @@ impl<'a> Account<'a> {
         account
     }
 
-    async fn may_serve(&self, namespace: &str) {
+    fn may_serve(&self, namespace: &str) {
         let rules = json!([
             {"apiGroups": ["sync.pncp.io"], "resources": ["syncexecutions"], "verbs": ["get", "list", "watch", "delete"]},
             {"apiGroups": ["sync.pncp.io"], "resources": ["syncexecutions/status"], "verbs": ["patch"]},
@@ -133,7 +133,7 @@ impl<'a> Account<'a> {
     }
 
     /// A kubeconfig with its token.
-    async fn kubeconfig(&self) -> String {
+    fn kubeconfig(&self) -> String {
         let done = self.world.kubectl(&["create", "token", "controller"], None);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         let token = String::from_utf8(done.stdout).unwrap();
