@@ -17,7 +17,8 @@ pub const LONG_SECONDS: i64 = 30;
 pub fn next(object: &SyncExecution, now: DateTime<Utc>) -> Option<&'static str> {
     let created = object.creation_timestamp().as_ref().and_then(age::time).unwrap_or(now);
     let old = |since: DateTime<Utc>| (now - since).num_seconds() > LONG_SECONDS;
-    let Some(status) = &object.status else {
+    // A status without phase is the default of the API server.
+    let Some(status) = object.status.as_ref().filter(|status| status.phase.is_some()) else {
         return old(created).then_some(
             "no controller has answered: see whether one leads (kubectl sync status), whether it watches this namespace (WATCH_NAMESPACE), and its log",
         );
@@ -90,9 +91,11 @@ mod tests {
 
     #[test]
     fn an_object_that_nobody_answers_is_noticed_after_a_while() {
-        let silent = object("x", Value::Null);
-        assert_eq!(next(&silent, at(5)), None);
-        assert!(next(&silent, at(60)).unwrap().contains("kubectl sync status"));
+        for unanswered in [Value::Null, json!({"observedGeneration": -1})] {
+            let silent = object("x", unanswered);
+            assert_eq!(next(&silent, at(5)), None);
+            assert!(next(&silent, at(60)).unwrap().contains("kubectl sync status"));
+        }
     }
 
     #[test]

@@ -51,8 +51,11 @@ pub fn of(object: &SyncExecution) -> Option<Outcome> {
 /// Phase, records, and what is waited for, on one line.
 #[must_use]
 pub fn progress(object: &SyncExecution) -> String {
-    let Some(status) = &object.status else { return "not taken by the operator yet".to_owned() };
-    let phase = status.phase.map_or("", Phase::as_str);
+    // A status without phase is the default of the API server.
+    let Some((status, phase)) = object.status.as_ref().and_then(|status| Some((status, status.phase?))) else {
+        return "not taken by the operator yet".to_owned();
+    };
+    let phase = phase.as_str();
     let records = status.records_processed.map(|records| format!(", {records} records")).unwrap_or_default();
     if matches!(status.phase, Some(Phase::Pending)) {
         let trouble = [ConditionType::Recorded, ConditionType::Published].into_iter().filter_map(|kind| condition(object, kind));
@@ -103,7 +106,9 @@ mod tests {
 
     #[test]
     fn progress_says_what_is_in_the_way() {
-        assert_eq!(progress(&object("x", Value::Null)), "not taken by the operator yet");
+        for unanswered in [Value::Null, json!({"observedGeneration": -1})] {
+            assert_eq!(progress(&object("x", unanswered)), "not taken by the operator yet");
+        }
         assert_eq!(progress(&with("Running", &json!([]))), "Running, 5 records");
         let pending = json!({"phase": "Pending", "conditions":
             [is("Recorded", "True", "RowWritten", "m"), is("Published", "False", "BrokerUnavailable", "refused")]});
