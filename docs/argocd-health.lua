@@ -1,5 +1,6 @@
--- Health of a SyncExecution for Argo CD: Progressing until it ended, Healthy if it succeeded, Degraded if it failed or a person
--- must look. docs/argocd-cm.yaml has the same text for Argo CD's settings.
+-- Health of a SyncExecution for Argo CD: Progressing until it ended, Healthy if it succeeded, else Degraded. Cancelled is Degraded, too:
+-- the data did not come, and a sync would wait for something Suspended for ever.
+-- docs/argocd-cm.yaml has the same text for Argo CD's settings.
 local status = obj.status or {}
 local hs = { status = "Progressing", message = "waiting for the sync-operator" }
 -- What is shown may speak of an older spec.
@@ -19,16 +20,11 @@ local function tell(health, condition)
   return hs
 end
 
--- First Stalled: an object whose record was lost still shows how far it had come.
+-- First Stalled: an object whose record was lost still shows how far it had come, and that may be Complete.
 if is.Stalled then
   return tell("Degraded", is.Stalled)
-elseif is.Failed then
-  return tell("Degraded", is.Failed)
 elseif is.Complete then
   return tell("Healthy", is.Complete)
-elseif is.Finished then
-  -- Cancelled: nothing is wrong and nothing goes on. Not Healthy, since the data did not come, so a later sync wave waits.
-  return tell("Suspended", is.Finished)
 elseif is.Reconciling then
   return tell("Progressing", is.Reconciling)
 end

@@ -17,6 +17,8 @@ use crate::{
 
 /// Longest `status.error`, in characters.
 const ERROR_MAX: usize = 1024;
+/// What tools that show nothing but the message of `Stalled` must tell, too.
+const NOT_AGAIN: &str = "it is not run again by itself";
 
 /// The status of a recorded execution.
 #[must_use]
@@ -146,7 +148,7 @@ fn conditions(execution: &Execution, generation: Option<i64>) -> Vec<Condition> 
         Status::Error => {
             conditions.push(new(ConditionType::Finished, true, reason, &error, ended));
             conditions.push(new(ConditionType::Failed, true, reason, &error, ended));
-            conditions.push(new(ConditionType::Stalled, true, reason, &format!("{error}; it is not run again by itself"), ended));
+            conditions.push(new(ConditionType::Stalled, true, reason, &format!("{error}; {NOT_AGAIN}"), ended));
         }
         Status::Cancelled => {
             let message = match reason {
@@ -154,6 +156,8 @@ fn conditions(execution: &Execution, generation: Option<i64>) -> Vec<Condition> 
                 _ => "the worker reported that it was cancelled",
             };
             conditions.push(new(ConditionType::Finished, true, reason, message, ended));
+            // To whoever waits for the data, an end without them is no success, whoever wanted it.
+            conditions.push(new(ConditionType::Stalled, true, reason, &format!("{message}; {NOT_AGAIN}"), ended));
         }
     }
     conditions
@@ -293,6 +297,12 @@ mod tests {
     }
 
     #[test]
+    fn a_cancelled_execution_is_finished_and_stalled_and_neither_complete_nor_failed() {
+        let execution = Execution { status: Status::Cancelled, published_at: Some(at(1)), finished_at: Some(at(9)), ..recorded() };
+        assert_eq!(told(&of(&execution, None))[2..], words(&[("Finished", "True", "Cancelled"), ("Stalled", "True", "Cancelled")]));
+    }
+
+    #[test]
     fn a_lost_record_keeps_what_was_shown_and_calls_a_person() {
         let mut object: SyncExecution = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": {"mode": "update"}})).unwrap();
         object.status = Some(of(&Execution { published_at: Some(at(1)), revision: 3, ..recorded() }, Some(1)));
@@ -360,6 +370,7 @@ mod tests {
             let is = |kind: &str| status.conditions.iter().any(|c| c.type_ == kind && c.status == "True");
             prop_assert_eq!(is("Finished"), execution.status.is_final());
             prop_assert_eq!(is("Reconciling"), !execution.status.is_final());
+            prop_assert_eq!(is("Stalled"), execution.status.is_final() && !is("Complete"));
             prop_assert!(!(is("Complete") && is("Failed")));
             prop_assert_eq!(is("Published"), execution.published_at.is_some());
             prop_assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 32_768));

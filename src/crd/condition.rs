@@ -72,9 +72,9 @@ pub enum Reason {
     DeadlineExceeded,
     /// Finished, Failed, Stalled: a bound of the window falls into a repeated hour of the worker's clock.
     AmbiguousLocalTime,
-    /// Finished: the worker reported that it was cancelled.
+    /// Finished, Stalled: the worker reported that it was cancelled.
     Cancelled,
-    /// Finished: the object was deleted before its message was published.
+    /// Finished, Stalled: the object was deleted before its message was published.
     ObjectDeleted,
 }
 

@@ -97,7 +97,7 @@ async fn an_object_whose_request_waits_for_the_database_is_in_progress() {
 }
 
 #[tokio::test]
-async fn a_failure_tells_why_and_a_cancellation_is_none() {
+async fn an_end_that_is_no_success_is_a_failure_that_tells_why() {
     let world = World::new("gitops-ends").await;
     let (_controller, mut worker) = (world.controller().await, world.worker().await);
     for name in ["broken", "stopped"] {
@@ -111,7 +111,7 @@ async fn a_failure_tells_why_and_a_cancellation_is_none() {
     world.phase("broken", "Failed").await;
     judged(&world, "broken", "Failed", "Degraded", "portal answered 500");
     world.phase("stopped", "Cancelled").await;
-    judged(&world, "stopped", "Current", "Suspended", "");
+    judged(&world, "stopped", "Failed", "Degraded", "it was cancelled");
     world.phase("late", "Failed").await;
     judged(&world, "late", "Failed", "Degraded", "activeDeadlineSeconds");
 }

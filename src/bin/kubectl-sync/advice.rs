@@ -47,6 +47,8 @@ fn stalled_advice(reason: &str) -> Option<&'static str> {
         "the deadline counts waiting for broker and worker, too: see which was slow; the worker may still be at it. Then create another one"
     } else if is(Reason::AmbiguousLocalTime) {
         "choose a bound outside of the hour that the worker's clock repeats, and create another one"
+    } else if is(Reason::Cancelled) {
+        "whoever runs the worker stopped it; create another one if the data are needed"
     } else if is(Reason::RecordLost) {
         "its row is gone, or the controller uses another database: check that first. It is not run again: create another one if it must be"
     } else if is(Reason::RecordBehind) {
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn every_reason_to_stall_has_advice() {
-        for reason in ["WorkerError", "DeadlineExceeded", "AmbiguousLocalTime", "RecordLost", "RecordBehind"] {
+        for reason in ["WorkerError", "DeadlineExceeded", "AmbiguousLocalTime", "Cancelled", "RecordLost", "RecordBehind"] {
             assert!(next(&with("Failed", "Stalled", "True", reason), at(5)).is_some(), "{reason}");
         }
     }
