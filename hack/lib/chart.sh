@@ -18,7 +18,7 @@ generate_chart() {
 # One version for program and chart.
 write_chart_version() {
   local version
-  version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+  version=$(project_version)
   sed -i -e "s/^version: .*/version: $version/" -e "s/^appVersion: .*/appVersion: \"$version\"/" "$CHART/Chart.yaml"
 }
 
