@@ -79,6 +79,8 @@ async fn a_database_password_that_rotates_needs_no_restart() {
     role.end_its_sessions().await;
     goes_through(&world, &mut worker, "after").await;
     controller.ready().await;
+    // Each program reads the file in its own time.
+    api.ready().await;
     assert_eq!(api.get("/sync/history").await["success_count"], 2);
     for program in [controller, api] {
         assert!(!program.log().contains("hunter2"), "a secret is logged");
