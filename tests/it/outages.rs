@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::common::{
     eventually,
+    faults::Fault,
     objects::{condition, update},
     private::Private,
     proxy::{Mode, Proxy},
@@ -74,9 +75,18 @@ async fn a_half_open_connection_to_postgres_is_noticed_and_replaced() {
     // Bytes vanish both ways on what is open; nothing is closed.
     proxy.set(Mode::SwallowAll);
     world.sql("UPDATE sync_executions SET status = 'success'").await;
+    let silent = Instant::now();
     controller.logged("listening for changes stopped").await;
+    let noticed = silent.elapsed();
     proxy.set(Mode::Pass);
     world.phase("x", "Succeeded").await;
+    Fault {
+        row: "P7",
+        fault: "half-open connections to PostgreSQL",
+        injected: "the proxy swallows all bytes both ways, nothing is closed",
+        asserted: "the silence is noticed, connections are replaced, what was reported meanwhile is shown (I5)",
+    }
+    .held(&format!("noticed after {} s", noticed.as_secs()), 0);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod command;
+pub mod faults;
 pub mod helm;
 pub mod http;
 pub mod invariants;
