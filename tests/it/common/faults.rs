@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+#[expect(clippy::struct_field_names, reason = "the row is about a fault, and says which")]
 /// One row. The test's own assertions come before it: a row that is written has held.
 pub struct Fault {
     /// Its name in the matrix: C1, K2 …

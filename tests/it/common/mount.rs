@@ -31,22 +31,29 @@ impl Mount {
 
     /// Gives the keys new values.
     pub fn swap(&self, keys: &[(&str, &str)]) {
-        let dated = format!("..{}", Uuid::new_v4());
-        std::fs::create_dir(self.0.join(&dated)).unwrap();
-        for (key, value) in keys {
-            std::fs::write(self.0.join(&dated).join(key), value).unwrap();
-        }
-        let (data, draft) = (self.0.join("..data"), self.0.join("..data_tmp"));
-        let before = std::fs::read_link(&data).ok();
-        symlink(&dated, &draft).unwrap();
-        std::fs::rename(draft, data).unwrap();
-        if let Some(before) = before {
-            std::fs::remove_dir_all(self.0.join(before)).unwrap();
-        }
+        replace(&self.0, |fresh| {
+            for (key, value) in keys {
+                std::fs::write(fresh.join(key), value).unwrap();
+            }
+        });
     }
 
     /// The file of a key.
     pub fn file(&self, key: &str) -> String {
         self.0.join(key).display().to_string()
+    }
+}
+
+/// What `..data` of `folder` leads to becomes what `fill` puts into a fresh folder, in one moment.
+pub fn replace(folder: &Path, fill: impl FnOnce(&Path)) {
+    let dated = format!("..{}", Uuid::new_v4());
+    std::fs::create_dir_all(folder.join(&dated)).unwrap();
+    fill(&folder.join(&dated));
+    let (data, draft) = (folder.join("..data"), folder.join("..data_tmp"));
+    let before = std::fs::read_link(&data).ok();
+    symlink(&dated, &draft).unwrap();
+    std::fs::rename(draft, data).unwrap();
+    if let Some(before) = before {
+        std::fs::remove_dir_all(folder.join(before)).unwrap();
     }
 }

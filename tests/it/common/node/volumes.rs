@@ -17,6 +17,7 @@ use kube::{
 };
 
 use super::container::{Data, Kind, field};
+use crate::common::mount::replace;
 
 /// A file to be: its content and its mode.
 type Files = BTreeMap<String, (Vec<u8>, u32)>;
@@ -108,26 +109,21 @@ fn put(folder: &Path, files: &Files, group: Option<i64>) {
     if files.iter().all(|(name, (content, _))| std::fs::read(current.join(name)).is_ok_and(|there| there == *content)) && current.exists() {
         return;
     }
-    let fresh = format!("..{}", uuid::Uuid::new_v4().simple());
-    std::fs::create_dir_all(folder.join(&fresh)).unwrap();
-    for (name, (content, mode)) in files {
-        let path = folder.join(&fresh).join(name);
-        std::fs::write(&path, content).unwrap();
-        // With fsGroup the group owns the file and may read it (kubernetes.io/docs: volume permission and ownership change).
-        let mode = if group.is_some() { mode | 0o440 } else { *mode };
-        own(&path, group);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    replace(folder, |fresh| {
+        for (name, (content, mode)) in files {
+            let path = fresh.join(name);
+            std::fs::write(&path, content).unwrap();
+            // With fsGroup the group owns the file and may read it (kubernetes.io/docs: volume permission and ownership change).
+            let mode = if group.is_some() { mode | 0o440 } else { *mode };
+            own(&path, group);
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    });
+    for name in files.keys() {
         let link = folder.join(name);
         if link.symlink_metadata().is_err() {
             symlink(Path::new("..data").join(name), link).unwrap();
         }
-    }
-    let draft = folder.join("..data_tmp");
-    symlink(&fresh, &draft).unwrap();
-    let old = std::fs::read_link(&current).ok();
-    std::fs::rename(draft, &current).unwrap();
-    if let Some(old) = old {
-        std::fs::remove_dir_all(folder.join(old)).unwrap();
     }
 }
 
