@@ -54,7 +54,10 @@ async fn a_return_can_come_with_the_confirm_of_another_but_all_returns_come_with
     declare(&channel, QUEUE).await;
     let deadline = Instant::now() + PATIENCE;
     for round in 0.. {
-        assert!(Instant::now() < deadline, "{round} batches: each return came with its own message's confirm; the rule by batch is not needed any more");
+        assert!(
+            Instant::now() < deadline,
+            "{round} batches: each return came with its own message's confirm; the rule by batch is not needed any more"
+        );
         let mut confirms = Vec::new();
         for number in 0..200 {
             let queue = if number % 2 == 0 { QUEUE } else { "missing" };

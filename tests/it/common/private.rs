@@ -65,7 +65,8 @@ impl Private {
         let environment = std::fs::read(format!("/proc/{}/environ", pid.trim())).unwrap();
         let variables = String::from_utf8(environment).unwrap();
         // Where the node's cookie, its name and its epmd are.
-        let of_node = |name: &str| ["HOME", "PATH", "LANG"].contains(&name) || name.starts_with("RABBITMQ_") || name.starts_with("ERL_EPMD_");
+        let of_node =
+            |name: &str| ["HOME", "PATH", "LANG"].contains(&name) || name.starts_with("RABBITMQ_") || name.starts_with("ERL_EPMD_");
         let variables = variables.split('\0').filter_map(|line| line.split_once('=')).filter(|(name, _)| of_node(name));
         let near = Path::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
         let program = if near.exists() { near } else { Path::new("rabbitmqctl") };

@@ -10,6 +10,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+use super::PATIENCE;
+
 /// How the proxy behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -43,6 +45,7 @@ pub struct Proxy {
     mode: watch::Sender<Mode>,
     end: watch::Sender<End>,
     refused: watch::Sender<u32>,
+    answered: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -58,20 +61,22 @@ impl Proxy {
     pub async fn before(upstream: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (mode, end, refused) = (watch::Sender::new(Mode::Pass), watch::Sender::new(End::Cut), watch::Sender::new(0));
+        let (mode, end) = (watch::Sender::new(Mode::Pass), watch::Sender::new(End::Cut));
+        let (refused, answered) = (watch::Sender::new(0), watch::Sender::new(0));
         let task = tokio::spawn({
-            let (mode, end, refused, upstream) = (mode.clone(), end.clone(), refused.clone(), upstream.to_owned());
+            let (mode, end, upstream) = (mode.clone(), end.clone(), upstream.to_owned());
+            let (refused, answered) = (refused.clone(), answered.clone());
             async move {
                 while let Ok((client, _)) = listener.accept().await {
                     if *mode.borrow() == Mode::Refuse {
                         refused.send_modify(|count| *count += 1);
                         continue;
                     }
-                    tokio::spawn(serve(client, upstream.clone(), mode.subscribe(), end.subscribe()));
+                    tokio::spawn(serve(client, upstream.clone(), mode.subscribe(), end.subscribe(), answered.clone()));
                 }
             }
         });
-        Self { address, mode, end, refused, task }
+        Self { address, mode, end, refused, answered, task }
     }
 
     /// A proxy before the server of `url`, and that URL with the proxy's address in it.
@@ -84,7 +89,14 @@ impl Proxy {
 
     /// Changes how open and new connections are treated.
     pub fn set(&self, mode: Mode) {
+        self.answered.send_replace(0);
         self.mode.send_replace(mode);
+    }
+
+    /// Waits until the server has sent that many bytes since the mode was set.
+    pub async fn answered(&self, bytes: usize) {
+        let mut answered = self.answered.subscribe();
+        tokio::time::timeout(PATIENCE, answered.wait_for(|sent| *sent >= bytes)).await.expect("the server answers").unwrap();
     }
 
     /// Waits until it refuses one more connection.
@@ -103,14 +115,20 @@ impl Proxy {
     }
 }
 
-async fn serve(mut client: TcpStream, upstream: String, mode: watch::Receiver<Mode>, mut end: watch::Receiver<End>) {
+async fn serve(
+    mut client: TcpStream,
+    upstream: String,
+    mode: watch::Receiver<Mode>,
+    mut end: watch::Receiver<End>,
+    answered: watch::Sender<usize>,
+) {
     let Ok(mut server) = TcpStream::connect(upstream).await else { return };
     {
         let (mut from_client, mut to_client) = client.split();
         let (mut from_server, mut to_server) = server.split();
         tokio::select! {
-            () = pump(&mut from_client, &mut to_server, mode.clone(), Side::Client) => {}
-            () = pump(&mut from_server, &mut to_client, mode, Side::Server) => {}
+            () = pump(&mut from_client, &mut to_server, mode.clone(), Side::Client, &answered) => {}
+            () = pump(&mut from_server, &mut to_client, mode, Side::Server, &answered) => {}
             _ = end.changed() => {}
         }
     }
@@ -127,7 +145,13 @@ enum Side {
 }
 
 /// Copies what one side sends, as the mode of that moment says.
-async fn pump(from: &mut (impl AsyncReadExt + Unpin), to: &mut (impl AsyncWriteExt + Unpin), mut mode: watch::Receiver<Mode>, side: Side) {
+async fn pump(
+    from: &mut (impl AsyncReadExt + Unpin),
+    to: &mut (impl AsyncWriteExt + Unpin),
+    mut mode: watch::Receiver<Mode>,
+    side: Side,
+    answered: &watch::Sender<usize>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
@@ -145,6 +169,9 @@ async fn pump(from: &mut (impl AsyncReadExt + Unpin), to: &mut (impl AsyncWriteE
             };
             if to.write_all(&rest[..pass]).await.is_err() {
                 return;
+            }
+            if side == Side::Server {
+                answered.send_modify(|sent| *sent += pass);
             }
             passed = if matches!(now, Mode::Limit(_)) { passed + pass } else { 0 };
             rest = &rest[pass..];
