@@ -123,9 +123,11 @@ impl Publisher {
 }
 
 /// Has a message for nobody confirmed. A broker short of memory or disk takes connections but no messages, and does not read
-/// what it is sent until it is well: then each try of an execution's message would come out, one more copy each.
+/// what it is sent until it is well: then each try of an execution's message would come out, one more copy each. The message
+/// has a body, since an empty one is still taken.
 async fn try_out(channel: &Channel) -> lapin::Result<()> {
-    channel.basic_publish("".into(), NOBODY.into(), BasicPublishOptions::default(), &[], BasicProperties::default()).await?.await.map(drop)
+    let options = BasicPublishOptions::default();
+    channel.basic_publish("".into(), NOBODY.into(), options, b"is there room?", BasicProperties::default()).await?.await.map(drop)
 }
 
 /// The fate of one message, once all confirms of its batch are in.
