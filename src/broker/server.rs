@@ -56,7 +56,7 @@ impl Server {
         let ca = self.ca.as_ref().map(|ca| (*ca.current()).clone());
         let socket = Socket::default();
         let hang_up = socket.hang_up_on_drop();
-        let connection = Connection::connector(
+        let connecting = Connection::connector(
             uri,
             default_runtime()?,
             async move |uri: AMQPUri, runtime| {
@@ -74,9 +74,8 @@ impl Server {
                 })
             },
             properties,
-        )
-        .await?;
-        Ok(Link::new(connection, hang_up))
+        );
+        Ok(Link::new(Box::pin(connecting).await?, hang_up))
     }
 }
 

@@ -111,13 +111,16 @@ async fn a_returned_message_is_not_published_and_goes_out_once_the_queue_is_back
     for number in 0..20 {
         world.create(&format!("sx-{number}"), update()).await;
     }
+    eventually("returned messages", async || {
+        (controller.metric(r#"sync_operator_publishes_total{outcome="Unroutable"}"#).await >= 1.0).then_some(())
+    })
+    .await;
     // The relay declares the queue again by itself; whoever is returned comes again.
     let mut worker = world.worker().await;
     let mut ids: Vec<String> = worker.take_many(20).await.iter().map(crate::common::worker::Taken::message_id).collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 20);
-    assert!(controller.metric(r#"sync_operator_publishes_total{outcome="Unroutable"}"#).await >= 1.0);
     world.phase("sx-19", "Queued").await;
 }
 
