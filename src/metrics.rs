@@ -64,6 +64,10 @@ pub struct Metrics {
     pub unpublished: Gauge,
     /// Age of the oldest of them, in seconds.
     pub unpublished_oldest_seconds: Gauge<f64, AtomicU64>,
+    /// Executions that are published and that no worker has started.
+    pub queued: Gauge,
+    /// How long ago the oldest of them was published, in seconds.
+    pub queued_oldest_seconds: Gauge<f64, AtomicU64>,
     /// Executions ended by the deadline.
     pub deadlines_exceeded: Counter,
     /// Reports of workers.
@@ -104,6 +108,8 @@ impl Metrics {
             publish_delay_seconds: Histogram::new([0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 3600.0]),
             unpublished: Gauge::default(),
             unpublished_oldest_seconds: Gauge::default(),
+            queued: Gauge::default(),
+            queued_oldest_seconds: Gauge::default(),
             deadlines_exceeded: Counter::default(),
             reports: Family::default(),
             leader: Gauge::default(),
@@ -142,6 +148,14 @@ impl Metrics {
         registry.register("unpublished_executions", "Executions that wait to be published", self.unpublished.clone());
         let oldest = self.unpublished_oldest_seconds.clone();
         registry.register_with_unit("unpublished_oldest", "Age of the oldest execution that waits to be published", Unit::Seconds, oldest);
+        registry.register("queued_executions", "Executions that are published and that no worker has started", self.queued.clone());
+        let oldest = self.queued_oldest_seconds.clone();
+        registry.register_with_unit(
+            "queued_oldest",
+            "Time since the oldest execution that no worker has started was published",
+            Unit::Seconds,
+            oldest,
+        );
         registry.register("deadlines_exceeded", "Executions ended by activeDeadlineSeconds", self.deadlines_exceeded.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
         registry.register("executions", "All executions by status, from the record", self.executions.clone());

@@ -43,6 +43,7 @@ has_program() {
     postgres) postgres_bin >/dev/null ;;
     rabbitmq) rabbitmq_bin >/dev/null ;;
     cni) [[ -x /usr/lib/cni/bridge ]] ;;
+    libfaketime) compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null ;;
     venv) python3 -c 'import venv, ensurepip' >/dev/null 2>&1 ;;
     *) command -v "$1" >/dev/null ;;
   esac

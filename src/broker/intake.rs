@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use chrono_tz::Tz;
 use futures::StreamExt;
 use lapin::{
-    Connection, Consumer,
+    Consumer,
     message::Delivery,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Broker, Error};
+use super::{Broker, Error, link::Link};
 use crate::{
     backoff::Backoff,
     domain::Report,
@@ -84,10 +84,10 @@ impl Intake {
             let ended = tokio::select! {
                 () = stop.cancelled() => return,
                 connected = self.connect() => match connected {
-                    Ok((connection, deliveries)) => {
+                    Ok((link, deliveries)) => {
                         backoff.reset();
                         let ended = self.consume(deliveries, &stop).await;
-                        Broker::close(connection).await;
+                        Broker::close(link).await;
                         ended
                     }
                     Err(error) => Err(error),
@@ -107,17 +107,17 @@ impl Intake {
         }
     }
 
-    async fn connect(&self) -> Result<(Connection, Consumer), Error> {
+    async fn connect(&self) -> Result<(Link, Consumer), Error> {
         let broker = &self.broker;
-        let connection = broker.connect("reports").await?;
-        let channel = broker.channel_for(&connection, &broker.status_queue).await?;
+        let link = broker.connect("reports").await?;
+        let channel = broker.channel_for(&link, &broker.status_queue).await?;
         broker.step("set the prefetch count", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
         let queue = broker.status_queue.as_str().into();
         let consume = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
         let deliveries = broker.step("consume", consume).await?;
         self.health.works(Dependency::Broker);
         info!(queue = broker.status_queue, "taking reports");
-        Ok((connection, deliveries))
+        Ok((link, deliveries))
     }
 
     /// Settles one report after the other; what is under way at `stop` is finished. `Ok` when stopped.

@@ -2,16 +2,17 @@
 //! beside; none knows the record.
 
 pub mod intake;
+mod link;
 pub mod publisher;
 pub mod server;
 
 use std::{sync::Arc, time::Duration};
 
-use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
+use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use self::server::Server;
+use self::{link::Link, server::Server};
 
 /// Deadline for connecting and for declaring.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,25 +80,25 @@ impl Broker {
         }
     }
 
-    async fn connect(&self, purpose: &str) -> Result<Connection, Error> {
+    async fn connect(&self, purpose: &str) -> Result<Link, Error> {
         self.step("connect", self.server.connect(&format!("sync-operator {purpose}"))).await
     }
 
-    /// Says goodbye, without waiting long for an answer.
-    async fn close(connection: Connection) {
-        let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "done".into())).await;
+    /// Says goodbye, without waiting long for an answer, and hangs up.
+    async fn close(link: Link) {
+        let _ = timeout(CLOSE_TIMEOUT, link.connection.close(200, "done".into())).await;
     }
 
     /// A channel on which `queue` is known to exist. What is there is taken as it is; what is missing is declared exactly
     /// as the worker declares it: durable, no arguments. So whoever comes first, nobody gets 406 PRECONDITION_FAILED.
-    async fn channel_for(&self, connection: &Connection, queue: &str) -> Result<Channel, Error> {
-        let channel = self.step("open a channel", connection.create_channel()).await?;
+    async fn channel_for(&self, link: &Link, queue: &str) -> Result<Channel, Error> {
+        let channel = self.step("open a channel", link.connection.create_channel()).await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         if self.step("look for the queue", channel.queue_declare(queue.into(), passive, FieldTable::default())).await.is_ok() {
             return Ok(channel);
         }
         // The failed look closed the channel (AMQP 0-9-1, 404 NOT_FOUND).
-        let channel = self.step("open a channel", connection.create_channel()).await?;
+        let channel = self.step("open a channel", link.connection.create_channel()).await?;
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         self.step("declare the queue", channel.queue_declare(queue.into(), durable, FieldTable::default())).await?;
         Ok(channel)

@@ -7,12 +7,12 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection,
+    BasicProperties, Channel, Confirmation,
     options::{BasicPublishOptions, ConfirmSelectOptions},
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Broker, Error};
+use super::{Broker, Error, link::Link};
 use crate::domain::{
     execution::PublishProblem,
     message::{APP_ID, CONTENT_TYPE, MESSAGE_TYPE, Message},
@@ -21,6 +21,8 @@ use crate::domain::{
 /// Deadline for publishing a batch and getting all its confirms. The client library has none of its own, and a broker
 /// short of memory or disk simply does not answer.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+/// No queue has this name: what is published to it is confirmed and gone.
+const NOBODY: &str = "sync-operator.nobody";
 
 /// What became of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,27 +43,28 @@ enum Answer {
 
 /// A connection of its own, with a channel in confirm mode.
 pub struct Publisher {
-    connection: Connection,
+    link: Link,
     channel: Channel,
     queue: String,
 }
 
 impl Publisher {
-    /// Connects; the queue is there afterwards.
+    /// Connects; the queue is there afterwards, and the broker takes messages.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn connect(broker: &Broker) -> Result<Self, Error> {
-        let connection = broker.connect("publisher").await?;
-        let channel = broker.channel_for(&connection, &broker.queue).await?;
+        let link = broker.connect("publisher").await?;
+        let channel = broker.channel_for(&link, &broker.queue).await?;
         broker.step("turn on confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(Self { connection, channel, queue: broker.queue.clone() })
+        broker.step("have a message confirmed (is it out of memory or disk?)", try_out(&channel)).await?;
+        Ok(Self { link, channel, queue: broker.queue.clone() })
     }
 
     /// Whether it can still publish, as far as is known.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.connection.status().connected() && self.channel.status().connected()
+        self.link.connection.status().connected() && self.channel.status().connected()
     }
 
     /// Publishes all messages, in order, and waits for all their confirms. Answers the fate of each, by message id.
@@ -115,8 +118,16 @@ impl Publisher {
 
     /// Says goodbye to the broker.
     pub async fn close(self) {
-        Broker::close(self.connection).await;
+        Broker::close(self.link).await;
     }
+}
+
+/// Has a message for nobody confirmed. A broker short of memory or disk takes connections but no messages, and does not read
+/// what it is sent until it is well: then each try of an execution's message would come out, one more copy each. The message
+/// has a body, since an empty one is still taken.
+async fn try_out(channel: &Channel) -> lapin::Result<()> {
+    let options = BasicPublishOptions::default();
+    channel.basic_publish("".into(), NOBODY.into(), options, b"is there room?", BasicProperties::default()).await?.await.map(drop)
 }
 
 /// The fate of one message, once all confirms of its batch are in.

@@ -6,16 +6,20 @@ use std::path::PathBuf;
 use lapin::{
     Connection, ConnectionProperties,
     runtime::default_runtime,
-    tcp::{AMQPUriTcpExt, RustlsConnector},
+    tcp::{AMQPUriTcpExt, AsyncTcpStream, RustlsConnector, TLSConfig},
     uri::{AMQPScheme, AMQPUri},
 };
 use rustls::ClientConfig;
 
+use super::link::{Link, Socket};
 use crate::{
     source::{Setting, Source, Wrong},
     tls,
 };
 
+/// Milliseconds for opening a socket, unless the URL says otherwise. The client library's thread waits that long even when
+/// nobody waits for the connection any more.
+const SOCKET_TIMEOUT: u64 = 10_000;
 /// Seconds between heartbeats, unless the URL says otherwise: a silent broker is noticed after twice that.
 const HEARTBEAT_SECONDS: u16 = 10;
 
@@ -44,19 +48,34 @@ impl Server {
         format!("{}:{}/{}", uri.authority.host, uri.authority.port, uri.vhost.trim_start_matches('/'))
     }
 
-    /// Opens a connection that the broker shows by that name. Without a deadline.
-    pub(super) async fn connect(&self, name: &str) -> lapin::Result<Connection> {
+    /// Opens a connection that the broker shows by that name. Without a deadline: whoever stops waiting drops this, and what
+    /// was opened is hung up.
+    pub(super) async fn connect(&self, name: &str) -> lapin::Result<Link> {
         let uri = (*self.url.current()).clone();
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let Some(ca) = &self.ca else { return Connection::connect_uri(uri, properties).await };
-        // Not lapin's own TLS settings: those add the CA to the system's, and fail where a system has none.
-        let connector = (*ca.current()).clone();
-        let dial = async move |uri: AMQPUri, runtime| {
-            let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri };
-            let stream = plain.connect_async(&runtime).await?;
-            Ok(stream.into_rustls(&connector, &plain.authority.host).await?)
-        };
-        Connection::connector(uri, default_runtime()?, dial, properties).await
+        let ca = self.ca.as_ref().map(|ca| (*ca.current()).clone());
+        let socket = Socket::default();
+        let hang_up = socket.hang_up_on_drop();
+        let connecting = Connection::connector(
+            uri,
+            default_runtime()?,
+            async move |uri: AMQPUri, runtime| {
+                let plain = AMQPUri { scheme: AMQPScheme::AMQP, ..uri.clone() };
+                let stream = plain.connect_async(&runtime).await?;
+                if let AsyncTcpStream::Plain(stream) = &stream {
+                    socket.keep(stream.get_ref())?;
+                }
+                let host = &uri.authority.host;
+                Ok(match (&ca, uri.scheme) {
+                    // Not lapin's own TLS settings: those add the CA to the system's, and fail where a system has none.
+                    (Some(connector), _) => stream.into_rustls(connector, host).await?,
+                    (None, AMQPScheme::AMQPS) => stream.into_tls(host, TLSConfig::default()).await?,
+                    (None, AMQPScheme::AMQP) => stream,
+                })
+            },
+            properties,
+        );
+        Ok(Link::new(Box::pin(connecting).await?, hang_up))
     }
 }
 
@@ -78,6 +97,7 @@ fn parse(text: &str, verified: bool) -> Result<AMQPUri, String> {
     if uri.vhost.is_empty() {
         "/".clone_into(&mut uri.vhost);
     }
+    uri.query.connection_timeout.get_or_insert(SOCKET_TIMEOUT);
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     Ok(uri)
 }

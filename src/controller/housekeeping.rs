@@ -70,6 +70,9 @@ impl Housekeeping {
             let (waiting, oldest) = self.store.unpublished(self.namespaces.as_deref()).await?;
             self.metrics.unpublished.set(waiting);
             self.metrics.unpublished_oldest_seconds.set(oldest);
+            let (queued, oldest) = self.store.queued(self.namespaces.as_deref()).await?;
+            self.metrics.queued.set(queued);
+            self.metrics.queued_oldest_seconds.set(oldest);
             let totals = self.store.totals().await?;
             for status in Status::ALL {
                 self.metrics.executions.get_or_create(&StatusLabel { status: status.as_str() }).set(totals.of(status).executions);

@@ -196,4 +196,27 @@ impl Store {
             .await?;
         Ok((row.waiting, row.oldest))
     }
+
+    /// How many published executions of those namespaces, or of all, no worker has started, and how many seconds ago the first of
+    /// them was published. A message that was lost after its confirm (purged, expired, its disk gone) is seen by nothing else.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn queued(&self, namespaces: Option<&[String]>) -> Result<(i64, f64), Error> {
+        let row = self
+            .call(
+                "count executions that no worker has started",
+                sqlx::query!(
+                    r#"SELECT count(*) AS "queued!",
+                              COALESCE(EXTRACT(EPOCH FROM now() - min(published_at)), 0)::float8 AS "oldest!"
+                       FROM sync_executions
+                       WHERE started_at IS NULL AND status = 'running' AND request_uid IS NOT NULL AND published_at IS NOT NULL
+                         AND ($1::text[] IS NULL OR namespace = ANY($1))"#,
+                    namespaces as Option<&[String]>,
+                )
+                .fetch_one(&self.pool),
+            )
+            .await?;
+        Ok((row.queued, row.oldest))
+    }
 }

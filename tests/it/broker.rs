@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::common::{
     eventually,
+    faults::Fault,
     objects::{condition, update},
     private::Private,
     proxy::{Mode, Proxy},
@@ -110,13 +111,16 @@ async fn a_returned_message_is_not_published_and_goes_out_once_the_queue_is_back
     for number in 0..20 {
         world.create(&format!("sx-{number}"), update()).await;
     }
+    eventually("returned messages", async || {
+        (controller.metric(r#"sync_operator_publishes_total{outcome="Unroutable"}"#).await >= 1.0).then_some(())
+    })
+    .await;
     // The relay declares the queue again by itself; whoever is returned comes again.
     let mut worker = world.worker().await;
     let mut ids: Vec<String> = worker.take_many(20).await.iter().map(crate::common::worker::Taken::message_id).collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 20);
-    assert!(controller.metric(r#"sync_operator_publishes_total{outcome="Unroutable"}"#).await >= 1.0);
     world.phase("sx-19", "Queued").await;
 }
 
@@ -141,6 +145,13 @@ async fn a_refused_message_says_so_and_goes_out_when_there_is_room() {
     world.manage(Method::DELETE, &policy, None).await;
     world.phase("second", "Queued").await;
     world.worker().await.take_many(2).await;
+    Fault {
+        row: "R5",
+        fault: "queue full: the broker refuses (basic.nack)",
+        injected: "a policy with max-length 1 and overflow reject-publish, taken away later",
+        asserted: "the reason Rejected is on the object; it goes out once there is room (I2)",
+    }
+    .held("refused, then published", 0);
 }
 
 #[tokio::test]
@@ -162,4 +173,11 @@ async fn the_worker_declares_its_queue_before_us_or_after_us() {
     drop(before);
     world.create("x", update()).await;
     after.take().await;
+    Fault {
+        row: "R8",
+        fault: "the worker declares the queue before us, or after us",
+        injected: "two workers, one connected before the first start of the operator, one after",
+        asserted: "no 406 PRECONDITION_FAILED on either side, the message comes",
+    }
+    .held("both declared it", 0);
 }

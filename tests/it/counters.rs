@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::common::world::World;
 
 /// Statuses whose counters differ from the table, seen in one snapshot.
-const WRONG: &str = "
+pub const WRONG: &str = "
     SELECT count(*) FROM
         (SELECT status, count(*) AS n, count(duration_seconds) AS d, COALESCE(sum(duration_seconds), 0) AS s
          FROM sync_executions GROUP BY status) AS counted

@@ -9,14 +9,18 @@ use lapin::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::common::{
-    eventually,
-    http::Answer,
-    objects::{backfill, update},
-    program::Program,
-    proxy::{Mode, Proxy},
-    worker::STATUS_QUEUE,
-    world::World,
+use crate::{
+    common::{
+        eventually,
+        faults::Fault,
+        http::Answer,
+        objects::{backfill, update},
+        program::Program,
+        proxy::{Mode, Proxy},
+        worker::STATUS_QUEUE,
+        world::World,
+    },
+    counters::WRONG,
 };
 
 /// Waits until that many reports by AMQP came to that outcome.
@@ -79,6 +83,13 @@ async fn a_repeat_is_taken_and_a_contradiction_changes_nothing_by_any_way() {
     assert_eq!(world.sql("UPDATE sync_executions SET status = 'error', error_message = 'late'").await, 0);
     assert_eq!(api.get("/sync/executions/1").await, ended);
     assert_eq!(left_on_the_queue(&world, controller).await, 0);
+    Fault {
+        row: "W1",
+        fault: "reports repeated, out of order, late and contradicting",
+        injected: "by SQL, HTTP and AMQP on an execution that has ended",
+        asserted: "repeats are taken, contradictions get 409 or are dropped and counted, the row stays as it ended (I4)",
+    }
+    .held("6 contradictions by each way refused", 0);
 }
 
 #[tokio::test]
@@ -106,6 +117,14 @@ async fn the_same_end_by_three_ways_at_once_is_one_transition() {
         (&dashboard["success_count"], &dashboard["running_count"], &dashboard["avg_duration_seconds"]),
         (&json!(20), &json!(0), &json!("1.0"))
     );
+    assert_eq!(world.number(WRONG).await, 0, "I8");
+    Fault {
+        row: "W2",
+        fault: "the same end by SQL, AMQP and HTTP at once",
+        injected: "three channels at the same moment, for each of 20 executions",
+        asserted: "one transition each (revision 2), all three are content, the counters equal a count (I4, I8)",
+    }
+    .held("20 executions, 20 transitions", 0);
 }
 
 #[tokio::test]
@@ -152,6 +171,13 @@ async fn a_report_on_no_execution_is_refused_or_dropped_and_counted() {
     patch(&api, "x", &report).await.is_problem(400, "by its id (a number) or by the uid");
     assert_eq!(world.number("SELECT count(*) FROM sync_executions").await, 0);
     assert_eq!(left_on_the_queue(&world, controller).await, 0);
+    Fault {
+        row: "W1",
+        fault: "reports on an unknown id or UID",
+        injected: "by AMQP and HTTP",
+        asserted: "404, or dropped and counted; no row is made",
+    }
+    .held("all refused", 0);
 }
 
 #[tokio::test]
@@ -198,6 +224,13 @@ async fn nonsense_is_refused_or_dropped_and_what_follows_gets_through() {
     counted(&controller, "accepted", 1.0).await;
     assert_eq!(api.get("/sync/executions/1").await["error_message"], json!("ab"));
     assert_eq!(left_on_the_queue(&world, controller).await, 0);
+    Fault {
+        row: "W1",
+        fault: "reports that are none: invalid UTF-8, 1 MiB of text, wrong types, negative numbers, half a window",
+        injected: "by AMQP and HTTP, a good one after them",
+        asserted: "each is refused (400) or dropped and counted, none changes the row, the good one gets through (I4, I7)",
+    }
+    .held("16 by AMQP, 5 by HTTP refused", 0);
 }
 
 #[tokio::test]

@@ -59,7 +59,22 @@ impl Private {
         port
     }
 
-    /// Ends it with that signal.
+    /// Runs rabbitmqctl on the private node.
+    pub fn rabbitmqctl(&self, arguments: &[&str]) {
+        let pid = std::fs::read_to_string(self.directory.join("rabbitmq.pid")).unwrap();
+        let environment = std::fs::read(format!("/proc/{}/environ", pid.trim())).unwrap();
+        let variables = String::from_utf8(environment).unwrap();
+        // Where the node's cookie, its name and its epmd are.
+        let of_node =
+            |name: &str| ["HOME", "PATH", "LANG"].contains(&name) || name.starts_with("RABBITMQ_") || name.starts_with("ERL_EPMD_");
+        let variables = variables.split('\0').filter_map(|line| line.split_once('=')).filter(|(name, _)| of_node(name));
+        let near = Path::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
+        let program = if near.exists() { near } else { Path::new("rabbitmqctl") };
+        let done = std::process::Command::new(program).args(arguments).env_clear().envs(variables).output().unwrap();
+        assert!(done.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    /// Ends it with that signal; `STOP` and `CONT` freeze and thaw it.
     pub fn stop(&self, signal: &str) {
         assert!(hack(&self.directory, "stop", &[self.part, signal]));
     }

@@ -61,6 +61,17 @@ impl Settings {
     }
 }
 
+/// What a process holds, as the kernel counts it.
+#[derive(Clone, Copy, Debug)]
+pub struct Holds {
+    /// Open files and sockets.
+    pub descriptors: usize,
+    /// Threads.
+    pub threads: usize,
+    /// Resident memory.
+    pub memory_kib: usize,
+}
+
 /// A running program; killed when dropped.
 pub struct Program {
     child: Child,
@@ -133,6 +144,15 @@ impl Program {
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
         assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+    }
+
+    /// What it holds now.
+    pub fn holds(&self) -> Holds {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id().unwrap()));
+        let count = |what: &str| std::fs::read_dir(process.join(what)).unwrap().count();
+        let status = std::fs::read_to_string(process.join("status")).unwrap();
+        let memory = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse().ok());
+        Holds { descriptors: count("fd"), threads: count("task"), memory_kib: memory.unwrap() }
     }
 
     /// Kills it at once and waits until it is gone.

@@ -1,6 +1,8 @@
 //! A worker as it is in production: declares the queue durable without arguments, prefetch 1, takes JSON. It also records
 //! what came: every test's evidence of what was on the wire.
 
+use std::collections::BTreeSet;
+
 use futures::StreamExt;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, Consumer,
@@ -39,6 +41,11 @@ impl Taken {
     pub fn message_id(&self) -> String {
         self.properties.message_id().as_ref().unwrap().to_string()
     }
+}
+
+/// How many messages came more than once.
+pub fn second_copies(taken: &[Taken]) -> usize {
+    taken.len() - taken.iter().map(Taken::message_id).collect::<BTreeSet<_>>().len()
 }
 
 /// The worker.
