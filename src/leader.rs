@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use crate::{
     backoff::jittered,
+    crash,
     health::{Dependency, Health},
     kubernetes::describe,
     metrics::Metrics,
@@ -193,8 +194,10 @@ impl Elector {
 
     async fn try_take(&self, seen: &mut Seen, now: Instant) -> Result<Attempt, kube::Error> {
         let lease = self.leases.get_opt(&self.config.name).await?;
-        let (lease, transitions) = match lease {
-            None => (Lease { metadata: ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() }, spec: None }, 0),
+        let (lease, transitions, ours) = match lease {
+            None => {
+                (Lease { metadata: ObjectMeta { name: Some(self.config.name.clone()), ..ObjectMeta::default() }, spec: None }, 0, false)
+            }
             Some(lease) => {
                 if lease.metadata.resource_version != seen.resource_version {
                     *seen = Seen { resource_version: lease.metadata.resource_version.clone(), at: now };
@@ -206,18 +209,21 @@ impl Elector {
                 if !ours && !holder.is_empty() && now.duration_since(seen.at) < duration {
                     return Ok(Attempt::HeldBy(holder));
                 }
-                (lease, spec.lease_transitions.unwrap_or_default() + i32::from(!ours))
+                (lease, spec.lease_transitions.unwrap_or_default() + i32::from(!ours), ours)
             }
         };
         let fresh = lease.metadata.resource_version.is_none();
         let taken = Lease { spec: Some(self.spec(&lease, &self.config.identity, transitions)), ..lease };
-        let written = if fresh {
-            self.leases.create(&PostParams::default(), &taken).await
-        } else {
-            // The resourceVersion in it makes two takers exclude each other: one gets 409.
-            self.leases.replace(&self.config.name, &PostParams::default(), &taken).await
+        let params = PostParams::default();
+        let write = async || {
+            if fresh {
+                self.leases.create(&params, &taken).await
+            } else {
+                // The resourceVersion in it makes two takers exclude each other: one gets 409.
+                self.leases.replace(&self.config.name, &params, &taken).await
+            }
         };
-        match written {
+        match crash::effect(if ours { "renew the lease" } else { "take the lease" }, write).await {
             Ok(lease) => {
                 *seen = Seen { resource_version: lease.metadata.resource_version, at: now };
                 Ok(Attempt::Held)
@@ -255,7 +261,8 @@ impl Elector {
             // As client-go does it: an empty holder is free at once.
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
-            self.leases.replace(&self.config.name, &PostParams::default(), &lease).await.map(drop)
+            let params = PostParams::default();
+            crash::effect("release the lease", || self.leases.replace(&self.config.name, &params, &lease)).await.map(drop)
         };
         match timeout(self.trust() / 2, give_up).await {
             Ok(Ok(())) => info!(lease = self.config.name, "lease released"),

@@ -4,13 +4,14 @@
 //! - [`store`] the Postgres door, [`broker`] the RabbitMQ door, [`controller`] the Kubernetes door, [`http`] the HTTP door.
 //! - [`relay`] turns recorded executions into messages; [`leader`] says which replica may have effects.
 //! - [`cli`] flags and subcommands; [`source`] settings that may change; [`kubernetes`], [`tls`], [`telemetry`], [`metrics`],
-//!   [`health`], [`shutdown`], [`backoff`], [`clock`] serve all.
+//!   [`health`], [`shutdown`], [`backoff`], [`clock`], [`crash`] serve all.
 
 pub mod backoff;
 pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod controller;
+pub mod crash;
 pub mod crd;
 pub mod domain;
 pub mod health;

@@ -6,7 +6,7 @@ use clap::Parser;
 use sync_operator::cli::{Cli, Failure};
 
 #[tokio::main]
-async fn main() -> ExitCode {
+pub(crate) async fn main() -> ExitCode {
     // Before anything opens a connection: two crates could each bring a provider of their own.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("error: another TLS provider was installed first");

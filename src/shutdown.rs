@@ -4,6 +4,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::crash;
+
 /// Exit code of an aborted drain: 128 + SIGTERM, as shells count.
 const ABORTED: i32 = 143;
 
@@ -25,6 +27,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
         let mut next = next;
         next().await;
         info!("shutting down: finishing what is under way; a second signal aborts");
+        crash::drain_begins();
         token.cancel();
         next().await;
         warn!("aborted by a second signal");

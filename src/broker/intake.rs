@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use super::{Broker, Error, link::Link};
 use crate::{
     backoff::Backoff,
+    crash,
     domain::Report,
     health::{Dependency, Health},
     metrics::{Metrics, ReportLabels},
@@ -135,7 +136,8 @@ impl Intake {
             if !self.settle(&delivery, stop).await {
                 return Ok(());
             }
-            self.broker.step("ack a report", delivery.ack(BasicAckOptions::default())).await?;
+            let ack = crash::effect("ack a report", || delivery.ack(BasicAckOptions::default()));
+            self.broker.step("ack a report", ack).await?;
         }
     }
 

@@ -13,9 +13,12 @@ use lapin::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{Broker, Error, link::Link};
-use crate::domain::{
-    execution::PublishProblem,
-    message::{APP_ID, CONTENT_TYPE, MESSAGE_TYPE, Message},
+use crate::{
+    crash,
+    domain::{
+        execution::PublishProblem,
+        message::{APP_ID, CONTENT_TYPE, MESSAGE_TYPE, Message},
+    },
 };
 
 /// Deadline for publishing a batch and getting all its confirms. The client library has none of its own, and a broker
@@ -74,7 +77,7 @@ impl Publisher {
         let mut returned = HashSet::new();
         let mut confirms = FuturesUnordered::new();
         for message in messages {
-            match timeout_at(deadline, self.send(message)).await {
+            match timeout_at(deadline, crash::effect("publish a message", || self.send(message))).await {
                 Ok(Ok(confirm)) => {
                     let id = message.message_id.clone();
                     confirms.push(async move { (id, confirm.await) });
@@ -85,6 +88,7 @@ impl Publisher {
             }
         }
         while let Ok(Some((id, confirmation))) = timeout_at(deadline, confirms.next()).await {
+            crash::before("take a confirm");
             let answer = match confirmation {
                 Ok(confirmation) => {
                     let acked = confirmation.is_ack();
@@ -99,6 +103,7 @@ impl Publisher {
                 Err(error) => Answer::Lost(error.to_string()),
             };
             answers.insert(id, answer);
+            crash::after("take a confirm");
         }
         messages.iter().map(|message| (message.message_id.clone(), fate(&message.message_id, &answers, &returned))).collect()
     }

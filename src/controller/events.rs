@@ -11,7 +11,10 @@ use kube::{
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::crd::{ConditionType, SyncExecution, SyncExecutionStatus};
+use crate::{
+    crash,
+    crd::{ConditionType, SyncExecution, SyncExecutionStatus},
+};
 
 /// Deadline of one event.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -44,7 +47,8 @@ impl Events {
     /// Writes the event for the change from what `object` shows to `status`, if there is one to write.
     pub async fn report(&self, object: &SyncExecution, status: &SyncExecutionStatus) {
         let Some(event) = event(object.status.as_ref(), status, self.level) else { return };
-        match timeout(EVENT_TIMEOUT, self.recorder.publish(&event, &object.object_ref(&()))).await {
+        let about = object.object_ref(&());
+        match timeout(EVENT_TIMEOUT, crash::effect("write an event", || self.recorder.publish(&event, &about))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(error = %error, "event not written"),
             Err(_) => debug!("event not written: no answer in time"),

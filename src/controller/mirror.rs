@@ -17,6 +17,7 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::{debug, info};
 
 use crate::{
+    crash,
     crd::{ConditionType, Reason, SyncExecution, SyncExecutionStatus},
     domain::Phase,
     kubernetes::describe,
@@ -130,7 +131,7 @@ impl Mirror {
     async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus, within: Duration) -> Result<Mirrored, Error> {
         let api: Api<SyncExecution> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
         let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(fenced(uid, status)));
-        match timeout(within, api.patch_status(&name, &params, &patch)).await {
+        match timeout(within, crash::effect("write a status", || api.patch_status(&name, &params, &patch))).await {
             Ok(Ok(_)) => {
                 self.count("written");
                 Ok(Mirrored::Written)

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     backoff::jittered,
+    crash,
     crd::{SyncExecution, SyncExecutionStatus},
     domain::{Execution, Window, execution::Request},
     kubernetes::describe,
@@ -194,7 +195,8 @@ async fn delete(object: &SyncExecution, context: &Context) -> Result<(&'static s
     let api: Api<SyncExecution> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let preconditions = Preconditions { uid: object.uid(), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    match timeout(window.min(DELETE_TIMEOUT), api.delete(&object.name_any(), &params)).await {
+    let name = object.name_any();
+    match timeout(window.min(DELETE_TIMEOUT), crash::effect("delete an object", || api.delete(&name, &params))).await {
         Ok(Ok(_)) => {
             info!(
                 object.namespace = object.namespace(),

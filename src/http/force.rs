@@ -25,6 +25,7 @@ use super::{
     error::{ApiError, Problem},
 };
 use crate::{
+    crash,
     crd::{SyncExecution, SyncExecutionSpec, SyncWindow},
     domain::{Execution, Mode, Window, window::parse_time},
     kubernetes::describe,
@@ -179,7 +180,8 @@ async fn create(app: &App, name: &str, wanted: &Wanted, caller: String, keyed: b
         ttl_seconds_after_finished: app.force_ttl_seconds,
     };
     let object = SyncExecution::new(name, spec);
-    match timeout(CREATE_TIMEOUT, api.create(&PostParams::default(), &object)).await {
+    let params = PostParams::default();
+    match timeout(CREATE_TIMEOUT, crash::effect("create an object", || api.create(&params, &object))).await {
         Ok(Ok(object)) => Ok(object),
         Ok(Err(kube::Error::Api(refusal))) if keyed && refusal.is_already_exists() => {
             let known = match timeout(CREATE_TIMEOUT, api.get(name)).await {

@@ -1,11 +1,14 @@
 //! What the relay needs of the record: claim what is not published, mark what is, note why something is not.
 
 use super::{Error, Store};
-use crate::domain::{
-    Mode, Window,
-    execution::{FinishReason, PublishProblem, Request},
-    message::Delivery,
-    report::storable,
+use crate::{
+    crash,
+    domain::{
+        Mode, Window,
+        execution::{FinishReason, PublishProblem, Request},
+        message::Delivery,
+        report::storable,
+    },
 };
 
 /// How long a claim holds if its relay dies: longer than publishing a batch and awaiting its confirms can take.
@@ -33,8 +36,7 @@ impl Store {
     /// [`Error`].
     pub async fn claim(&self, limit: i64, namespaces: Option<&[String]>) -> Result<Vec<Claimed>, Error> {
         let rows = self
-            .call(
-                "claim executions",
+            .write("claim executions", || {
                 sqlx::query!(
                     r#"UPDATE sync_executions AS execution SET claimed_until = now() + make_interval(secs => $2)
                        FROM (
@@ -48,11 +50,11 @@ impl Store {
                        RETURNING execution.id, request_uid AS "request_uid!", namespace AS "namespace!", name AS "name!", attempt, mode,
                                  window_start, window_end, created_at, again AS "again!""#,
                     limit,
-                    CLAIM_SECONDS,
+                    crash::claim_seconds(CLAIM_SECONDS),
                     namespaces as Option<&[String]>,
                 )
-                .fetch_all(&self.pool),
-            )
+                .fetch_all(&self.pool)
+            })
             .await?;
         let mut claimed = rows
             .into_iter()
@@ -83,8 +85,7 @@ impl Store {
     /// [`Error`].
     pub async fn mark_published(&self, ids: &[i64]) -> Result<Vec<i64>, Error> {
         let marked = self
-            .call(
-                "mark executions as published",
+            .write("mark executions as published", || {
                 sqlx::query!(
                     "UPDATE sync_executions
                  SET published_at = now(), claimed_until = NULL,
@@ -94,8 +95,8 @@ impl Store {
                      FOR UPDATE SKIP LOCKED)",
                     ids
                 )
-                .execute(&self.pool),
-            )
+                .execute(&self.pool)
+            })
             .await?;
         if usize::try_from(marked.rows_affected()).is_ok_and(|marked| marked == ids.len()) {
             return Ok(Vec::new());
@@ -114,8 +115,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn release(&self, ids: &[i64], problem: PublishProblem, message: &str) -> Result<(), Error> {
-        self.call(
-            "note a publish problem",
+        self.write("note a publish problem", || {
             sqlx::query!(
                 "UPDATE sync_executions
                  SET claimed_until = CASE WHEN $2 = 'BrokerUnavailable' THEN now() END,
@@ -130,8 +130,8 @@ impl Store {
                 storable(message, MESSAGE_MAX),
                 FinishReason::ObjectDeleted.as_str(),
             )
-            .execute(&self.pool),
-        )
+            .execute(&self.pool)
+        })
         .await?;
         Ok(())
     }
@@ -141,8 +141,11 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn hold(&self, id: i64) -> Result<(), Error> {
-        let hold = sqlx::query!("UPDATE sync_executions SET held_at = now(), claimed_until = NULL WHERE id = $1 AND held_at IS NULL", id);
-        self.call("put an execution aside", hold.execute(&self.pool)).await?;
+        self.write("put an execution aside", || {
+            sqlx::query!("UPDATE sync_executions SET held_at = now(), claimed_until = NULL WHERE id = $1 AND held_at IS NULL", id)
+                .execute(&self.pool)
+        })
+        .await?;
         Ok(())
     }
 
@@ -153,8 +156,7 @@ impl Store {
     /// [`Error`].
     pub async fn note_broker_unavailable(&self, message: &str, limit: i64, namespaces: Option<&[String]>) -> Result<u64, Error> {
         let done = self
-            .call(
-                "note that the broker is away",
+            .write("note that the broker is away", || {
                 sqlx::query!(
                     "UPDATE sync_executions SET publish_problem = $1, publish_message = $2, publish_failed_at = now()
                      WHERE id IN (
@@ -169,8 +171,8 @@ impl Store {
                     limit,
                     namespaces as Option<&[String]>,
                 )
-                .execute(&self.pool),
-            )
+                .execute(&self.pool)
+            })
             .await?;
         Ok(done.rows_affected())
     }

@@ -50,9 +50,9 @@ impl Store {
         let reasons: Vec<Option<String>> = requests.iter().map(|new| text(&new.reason)).collect();
         let deadlines: Vec<Option<i64>> = requests.iter().map(|new| new.active_deadline_seconds).collect();
         let recorded = self
-            .call(
+            .write(
                 "record executions",
-                sqlx::query!(
+                || sqlx::query!(
                     "INSERT INTO sync_executions
                          (request_uid, namespace, name, mode, window_start, window_end, requested_by, reason, deadline_at)
                      SELECT uid, namespace, name, mode, window_start, window_end, requested_by, reason,
@@ -90,8 +90,7 @@ impl Store {
         let mut skipped = 0;
         loop {
             let drawn = self
-                .call(
-                    "skip ids",
+                .write("skip ids", || {
                     sqlx::query_scalar!(
                         "SELECT count(nextval(sequence::regclass)) AS \"drawn!\"
                          FROM pg_get_serial_sequence('sync_executions', 'id') AS sequence,
@@ -99,8 +98,8 @@ impl Store {
                         id,
                         DRAW_MAX
                     )
-                    .fetch_one(&self.pool),
-                )
+                    .fetch_one(&self.pool)
+                })
                 .await?;
             skipped += drawn;
             if drawn < DRAW_MAX {

@@ -11,8 +11,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn fail(&self, id: i64, reason: FinishReason, message: &str) -> Result<(), Error> {
-        self.call(
-            "end an execution as failed",
+        self.write("end an execution as failed", || {
             sqlx::query!(
                 "UPDATE sync_executions SET status = 'error', finish_reason = $2, error_message = $3, claimed_until = NULL
                  WHERE id = $1 AND status = 'running'",
@@ -20,8 +19,8 @@ impl Store {
                 reason.as_str(),
                 message
             )
-            .execute(&self.pool),
-        )
+            .execute(&self.pool)
+        })
         .await?;
         Ok(())
     }
@@ -32,8 +31,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn end_overdue(&self) -> Result<Vec<i64>, Error> {
-        self.call(
-            "end overdue executions",
+        self.write("end overdue executions", || {
             sqlx::query_scalar!(
                 "UPDATE sync_executions
                  SET status = 'error', finish_reason = $1, claimed_until = NULL,
@@ -45,8 +43,8 @@ impl Store {
                  RETURNING id",
                 FinishReason::DeadlineExceeded.as_str()
             )
-            .fetch_all(&self.pool),
-        )
+            .fetch_all(&self.pool)
+        })
         .await
     }
 
@@ -56,8 +54,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn cancel_deleted(&self, uids: &[Uuid]) -> Result<Vec<i64>, Error> {
-        self.call(
-            "cancel executions of deleted objects",
+        self.write("cancel executions of deleted objects", || {
             sqlx::query_scalar!(
                 "UPDATE sync_executions
                  SET deleted_at = COALESCE(deleted_at, now()),
@@ -70,8 +67,8 @@ impl Store {
                 uids,
                 FinishReason::ObjectDeleted.as_str()
             )
-            .fetch_all(&self.pool),
-        )
+            .fetch_all(&self.pool)
+        })
         .await
     }
 
@@ -80,8 +77,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn cancel_abandoned(&self) -> Result<Vec<i64>, Error> {
-        self.call(
-            "cancel abandoned executions",
+        self.write("cancel abandoned executions", || {
             sqlx::query_scalar!(
                 "UPDATE sync_executions SET status = 'cancelled', finish_reason = $1, claimed_until = NULL
                  WHERE deleted_at IS NOT NULL AND claimed_until <= now()
@@ -89,8 +85,8 @@ impl Store {
                  RETURNING id",
                 FinishReason::ObjectDeleted.as_str()
             )
-            .fetch_all(&self.pool),
-        )
+            .fetch_all(&self.pool)
+        })
         .await
     }
 
@@ -123,8 +119,7 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn fold_counters(&self) -> Result<(), Error> {
-        self.call(
-            "fold counters",
+        self.write("fold counters", || {
             sqlx::query!(
                 "WITH folded AS (
                      DELETE FROM sync_execution_counters
@@ -133,8 +128,8 @@ impl Store {
                  INSERT INTO sync_execution_counters (status, executions, durations, duration_seconds)
                  SELECT status, sum(executions), sum(durations), sum(duration_seconds) FROM folded GROUP BY status"
             )
-            .execute(&self.pool),
-        )
+            .execute(&self.pool)
+        })
         .await?;
         Ok(())
     }

@@ -20,6 +20,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool};
 use tokio::sync::watch;
 
 use self::{database::Database, follow::Moved};
+use crate::crash;
 
 pub use delivery::{CLAIM_SECONDS, Claimed};
 pub use ensure::NewExecution;
@@ -63,6 +64,14 @@ impl Store {
             Ok(Err(source)) => Err(Error::Failed { operation, address: self.address(), source }),
             Err(_) => Err(Error::Silent { operation, address: self.address(), seconds: CALL_TIMEOUT.as_secs() }),
         }
+    }
+
+    /// Runs one statement that writes: a side effect.
+    async fn write<T, F>(&self, operation: &'static str, statement: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        crash::effect(operation, || self.call(operation, statement())).await
     }
 
     /// Whether the database answers and its schema is the one this release needs.

@@ -33,8 +33,7 @@ impl Store {
     /// [`Error`].
     pub async fn report(&self, id: i64, report: &ValidReport) -> Result<Reported, Error> {
         let written = self
-            .call(
-                "write a report",
+            .write("write a report", || {
                 select_executions!(
                     "UPDATE sync_executions
                      SET status = COALESCE($2, status),
@@ -54,8 +53,8 @@ impl Store {
                     report.window.map(|window| window.start()),
                     report.window.map(|window| window.end()),
                 )
-                .fetch_optional(&self.pool),
-            )
+                .fetch_optional(&self.pool)
+            })
             .await?;
         if let Some(row) = written {
             return Ok(Reported::Accepted(Box::new(row.try_into()?)));
@@ -85,8 +84,7 @@ impl Store {
         }
         let status = report.status.unwrap_or(Status::Running);
         let created = self
-            .call(
-                "record a run of the worker",
+            .write("record a run of the worker", || {
                 select_executions!(
                     "INSERT INTO sync_executions
                          (mode, window_start, window_end, status, records_processed, duration_seconds, error_message)
@@ -101,8 +99,8 @@ impl Store {
                     report.duration_hundredths,
                     report.error_message,
                 )
-                .fetch_all(&self.pool),
-            )
+                .fetch_all(&self.pool)
+            })
             .await?;
         executions(created)?.pop().map(|row| Opened::Created(Box::new(row))).ok_or_else(|| Error::Failed {
             operation: "record a run of the worker",
@@ -115,8 +113,7 @@ impl Store {
     /// writing are left to them.
     async fn match_run(&self, mode: Mode, report: &ValidReport) -> Result<Option<Execution>, Error> {
         let (start, end) = (report.window.map(|window| window.start()), report.window.map(|window| window.end()));
-        self.call(
-            "match a run of the worker",
+        self.write("match a run of the worker", || {
             select_executions!(
                 "UPDATE sync_executions
                      SET status = COALESCE($4, status),
@@ -142,8 +139,8 @@ impl Store {
                 report.duration_hundredths,
                 report.error_message,
             )
-            .fetch_optional(&self.pool),
-        )
+            .fetch_optional(&self.pool)
+        })
         .await?
         .map(Execution::try_from)
         .transpose()

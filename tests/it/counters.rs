@@ -10,19 +10,7 @@ use sync_operator::{
 };
 use tokio::time::timeout;
 
-use crate::common::world::World;
-
-/// Statuses whose counters differ from the table, seen in one snapshot.
-pub const WRONG: &str = "
-    SELECT count(*) FROM
-        (SELECT status, count(*) AS n, count(duration_seconds) AS d, COALESCE(sum(duration_seconds), 0) AS s
-         FROM sync_executions GROUP BY status) AS counted
-        FULL JOIN
-        (SELECT status, sum(executions) AS n, sum(durations) AS d, sum(duration_seconds) AS s
-         FROM sync_execution_counters GROUP BY status) AS kept
-        USING (status)
-    WHERE (COALESCE(counted.n, 0), COALESCE(counted.d, 0), COALESCE(counted.s, 0))
-          IS DISTINCT FROM (COALESCE(kept.n, 0), COALESCE(kept.d, 0), COALESCE(kept.s, 0))";
+use crate::common::{invariants::WRONG_COUNTERS, world::World};
 
 fn store(world: &World) -> Store {
     Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5)
@@ -68,7 +56,7 @@ async fn they_equal_a_count_at_every_moment_while_several_write_and_one_folds() 
         tokio::select! {
             biased;
             _ = &mut writers => break,
-            wrong = world.number(WRONG) => {
+            wrong = world.number(WRONG_COUNTERS) => {
                 assert_eq!(wrong, 0, "statuses with wrong counters");
                 store.fold_counters().await.unwrap();
                 looks += 1;
@@ -76,13 +64,13 @@ async fn they_equal_a_count_at_every_moment_while_several_write_and_one_folds() 
         }
     }
     assert!(looks > 0 && world.number("SELECT count(*) FROM sync_executions").await > 0);
-    assert_eq!(world.number(WRONG).await, 0);
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0);
     world.sql("INSERT INTO sync_executions (mode) SELECT 'update' FROM generate_series(1, 3)").await;
     for _ in 0..20 {
         world.sql("UPDATE sync_executions SET duration_seconds = COALESCE(duration_seconds, 0) + 1 WHERE status = 'running'").await;
     }
     store.fold_counters().await.unwrap();
-    assert_eq!(world.number(WRONG).await, 0);
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0);
     assert!(world.number("SELECT count(*) FROM sync_execution_counters").await <= 4, "folded to one row per status");
     world.sql("TRUNCATE sync_executions").await;
     assert_eq!(world.number("SELECT COALESCE(sum(executions), 0)::bigint FROM sync_execution_counters").await, 0);
@@ -98,7 +86,7 @@ async fn two_that_fold_at_once_lose_nothing() {
             world.sql("INSERT INTO sync_executions (mode, duration_seconds) VALUES ('update', 0.1)").await;
         }
         futures::future::try_join(one.fold_counters(), other.fold_counters()).await.unwrap();
-        assert_eq!(world.number(WRONG).await, 0);
+        assert_eq!(world.number(WRONG_COUNTERS).await, 0);
     }
 }
 
@@ -133,6 +121,6 @@ async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_
     .expect("nobody waits for the open transaction");
     worker.commit().await.unwrap();
     assert_eq!(store.mark_published(&[first]).await.unwrap(), [0_i64; 0], "its report was the proof");
-    assert_eq!(world.number(WRONG).await, 0);
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0);
     assert_eq!(world.number("SELECT sum(executions)::bigint FROM sync_execution_counters WHERE status = 'success'").await, 32);
 }

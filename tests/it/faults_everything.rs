@@ -12,18 +12,15 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{
-    common::{
-        eventually,
-        faults::Fault,
-        invariants::check,
-        objects::{backfill, update},
-        program::{Holds, Program},
-        proxy::{Mode, Proxy},
-        worker::{Taken, Worker, second_copies},
-        world::World,
-    },
-    counters::WRONG,
+use crate::common::{
+    eventually,
+    faults::Fault,
+    invariants::{WRONG_COUNTERS, check},
+    objects::{backfill, update},
+    program::{Holds, Program},
+    proxy::{Mode, Proxy},
+    worker::{Taken, Worker, second_copies},
+    world::World,
 };
 
 /// Objects before the storm, so that pools and caches are as large as they get.
@@ -159,7 +156,7 @@ async fn after_a_storm_over_everything_nothing_is_lost_doubled_stuck_or_leaked()
     }
     check(&world, count, &taken).await;
     let shown = quiet.elapsed();
-    assert_eq!(world.number(WRONG).await, 0, "I8");
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0, "I8");
 
     let after = eventually("what the operator holds to be as before", async || {
         let now = controller.holds();

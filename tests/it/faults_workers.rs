@@ -6,16 +6,14 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{
-    common::{
-        eventually,
-        faults::Fault,
-        http::Answer,
-        objects::{condition, update},
-        worker::QUEUE,
-        world::World,
-    },
-    counters::WRONG,
+use crate::common::{
+    eventually,
+    faults::Fault,
+    http::Answer,
+    invariants::WRONG_COUNTERS,
+    objects::{condition, update},
+    worker::QUEUE,
+    world::World,
 };
 
 fn update_within(seconds: u32) -> Value {
@@ -47,7 +45,7 @@ async fn a_worker_that_dies_is_noticed_by_the_deadline_and_what_it_reports_after
     })
     .await;
     assert_eq!(api.get("/sync/history").await, ended);
-    assert_eq!(world.number(WRONG).await, 0, "I8");
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0, "I8");
     assert!(worker.take_within(Duration::from_secs(1)).await.is_none(), "nothing is run again");
     Fault {
         row: "W3",

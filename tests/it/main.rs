@@ -13,6 +13,7 @@ mod chart;
 mod chart_values;
 mod cli;
 mod counters;
+mod crash_sweep;
 mod crashes;
 mod ensure;
 mod faults_broker;

@@ -9,18 +9,16 @@ use lapin::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{
-    common::{
-        eventually,
-        faults::Fault,
-        http::Answer,
-        objects::{backfill, update},
-        program::Program,
-        proxy::{Mode, Proxy},
-        worker::STATUS_QUEUE,
-        world::World,
-    },
-    counters::WRONG,
+use crate::common::{
+    eventually,
+    faults::Fault,
+    http::Answer,
+    invariants::WRONG_COUNTERS,
+    objects::{backfill, update},
+    program::Program,
+    proxy::{Mode, Proxy},
+    worker::STATUS_QUEUE,
+    world::World,
 };
 
 /// Waits until that many reports by AMQP came to that outcome.
@@ -117,7 +115,7 @@ async fn the_same_end_by_three_ways_at_once_is_one_transition() {
         (&dashboard["success_count"], &dashboard["running_count"], &dashboard["avg_duration_seconds"]),
         (&json!(20), &json!(0), &json!("1.0"))
     );
-    assert_eq!(world.number(WRONG).await, 0, "I8");
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0, "I8");
     Fault {
         row: "W2",
         fault: "the same end by SQL, AMQP and HTTP at once",

@@ -12,6 +12,18 @@ use super::{
     world::World,
 };
 
+/// I8: statuses whose counters differ from the table, seen in one snapshot.
+pub const WRONG_COUNTERS: &str = "
+    SELECT count(*) FROM
+        (SELECT status, count(*) AS n, count(duration_seconds) AS d, COALESCE(sum(duration_seconds), 0) AS s
+         FROM sync_executions GROUP BY status) AS counted
+        FULL JOIN
+        (SELECT status, sum(executions) AS n, sum(durations) AS d, sum(duration_seconds) AS s
+         FROM sync_execution_counters GROUP BY status) AS kept
+        USING (status)
+    WHERE (COALESCE(counted.n, 0), COALESCE(counted.d, 0), COALESCE(counted.s, 0))
+          IS DISTINCT FROM (COALESCE(kept.n, 0), COALESCE(kept.d, 0), COALESCE(kept.s, 0))";
+
 /// I1–I5 for `count` objects whose messages, all of them, are in `taken`.
 pub async fn check(world: &World, count: usize, taken: &[Taken]) {
     let rows =

@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod command;
+pub mod crash_points;
 pub mod faults;
 pub mod helm;
 pub mod http;

@@ -92,13 +92,20 @@ impl Program {
 
     /// Where it listens, from its log.
     pub async fn address(&self) -> String {
-        eventually(&format!("an address in {}", self.log.display()), async || {
-            self.log().lines().find_map(|line| {
-                let line: Value = serde_json::from_str(line).ok()?;
-                Some(line.get("listen")?.as_str()?.to_owned())
-            })
+        eventually(&format!("an address in {}", self.log.display()), async || self.listens()).await
+    }
+
+    /// The same, if it has logged that yet.
+    pub fn listens(&self) -> Option<String> {
+        self.log().lines().find_map(|line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            Some(line.get("listen")?.as_str()?.to_owned())
         })
-        .await
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Waits until `/readyz` says so.

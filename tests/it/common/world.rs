@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api, Client, Config,
-    api::{ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
@@ -91,6 +91,16 @@ impl World {
         let all = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
         world.manage(reqwest::Method::PUT, &format!("permissions/{}/{user}", world.name), Some(all)).await;
         world
+    }
+
+    /// Takes all of it away: hundreds of them would fill the servers.
+    pub async fn remove(self) {
+        Api::<Namespace>::all(self.client.clone()).delete(&self.name, &DeleteParams::background()).await.unwrap();
+        self.manage(reqwest::Method::DELETE, &format!("vhosts/{}", self.name), None).await;
+        self.database.close().await;
+        let mut admin = PgConnection::connect(&with_database(&self.database_url, "postgres")).await.unwrap();
+        let drop = format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name);
+        sqlx::query(AssertSqlSafe(drop)).execute(&mut admin).await.unwrap();
     }
 
     /// Calls RabbitMQ's management API; panics unless it succeeds.

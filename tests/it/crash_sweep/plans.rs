@@ -1,0 +1,130 @@
+//! Which points are tried. A lane is one kind of point; along it the first, the second, the third … occurrence is tried, each by
+//! a run of its own, until a run ends without meeting it.
+
+use super::{
+    run::{Job, Process},
+    workload::Interrupted,
+};
+use crate::common::crash_points::{Moment, Plan};
+
+/// Every effect of the controller, sorted.
+pub const CONTROLLER: [&str; 22] = [
+    "ack a report",
+    "cancel abandoned executions",
+    "cancel executions of deleted objects",
+    "claim executions",
+    "delete an object",
+    "end an execution as failed",
+    "end overdue executions",
+    "fold counters",
+    "mark executions as published",
+    "note a publish problem",
+    "note that the broker is away",
+    "publish a message",
+    "put an execution aside",
+    "record executions",
+    "release the lease",
+    "renew the lease",
+    "skip ids",
+    "take a confirm",
+    "take the lease",
+    "write a report",
+    "write a status",
+    "write an event",
+];
+
+/// Every effect of the REST API.
+const API: [&str; 4] = ["create an object", "match a run of the worker", "record a run of the worker", "write a report"];
+
+/// Those that come by the clock, again and again, mostly with nothing to do: how often depends on how long a run takes, so only so
+/// many are tried. What they do to the work of the sweep is among the first of them.
+const BY_THE_CLOCK: [(&str, u64); 5] = [
+    ("cancel abandoned executions", 5),
+    ("claim executions", 10),
+    ("end overdue executions", 5),
+    ("fold counters", 1),
+    ("renew the lease", 3),
+];
+
+/// No lane is that long: it would not end.
+const LONGEST: u64 = 200;
+
+/// One kind of point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane {
+    process: Process,
+    interrupted: Option<Interrupted>,
+    effect: Option<&'static str>,
+    moment: Option<Moment>,
+    /// How far it is gone at most.
+    pub limit: u64,
+}
+
+impl Lane {
+    /// The run for its occurrence of that number.
+    pub fn job(self, occurrence: u64) -> Job {
+        let Self { process, interrupted, effect, moment, limit: _ } = self;
+        let plan = Plan { effect, moment, occurrence, draining: interrupted.is_some() };
+        Job { process, plan: Some(plan), interrupted }
+    }
+
+    /// How it is called in a table.
+    pub fn name(self) -> (String, &'static str) {
+        let effect = match (self.effect, self.interrupted) {
+            (Some(effect), _) if self.process == Process::Api => format!("{effect} (REST API)"),
+            (Some(effect), _) => effect.to_owned(),
+            (None, moment) => format!(
+                "any, after SIGTERM while {}",
+                format!("{moment:?}").trim_start_matches("Some").trim_matches(['(', ')']).to_lowercase()
+            ),
+        };
+        let moment = match self.moment {
+            Some(Moment::Before) => "before",
+            Some(Moment::After) => "after",
+            Some(Moment::Twice) => "twice",
+            None => "before or after",
+        };
+        (effect, moment)
+    }
+
+    /// Whether it is about the drain.
+    pub const fn is_drain(&self) -> bool {
+        self.interrupted.is_some()
+    }
+
+    /// Whether it is not.
+    pub const fn is_crash(&self) -> bool {
+        self.interrupted.is_none()
+    }
+}
+
+/// All of them, to their ends.
+pub fn all() -> Vec<Lane> {
+    let effects = CONTROLLER.map(|effect| (Process::Controller, effect)).into_iter().chain(API.map(|effect| (Process::Api, effect)));
+    let mut lanes = Vec::new();
+    for (process, effect) in effects {
+        let limit = BY_THE_CLOCK.iter().find(|(clock, _)| *clock == effect).map_or(LONGEST, |(_, limit)| *limit);
+        for moment in [Moment::Before, Moment::After, Moment::Twice] {
+            // The client library lets an ack be sent once; a confirm is no call of ours.
+            if moment != Moment::Twice || !["ack a report", "take a confirm"].contains(&effect) {
+                lanes.push(Lane { process, interrupted: None, effect: Some(effect), moment: Some(moment), limit });
+            }
+        }
+    }
+    for interrupted in [Interrupted::Recording, Interrupted::Publishing, Interrupted::Reporting] {
+        lanes.push(Lane { process: Process::Controller, interrupted: Some(interrupted), effect: None, moment: None, limit: LONGEST });
+    }
+    lanes
+}
+
+/// The first occurrence on both sides of each effect of the controller; of what is done twice and of the drain, some.
+pub fn representative() -> Vec<Lane> {
+    let twice =
+        ["claim executions", "mark executions as published", "publish a message", "record executions", "renew the lease", "write a status"];
+    all()
+        .into_iter()
+        .filter(|lane| lane.process == Process::Controller)
+        .filter(|lane| lane.moment != Some(Moment::Twice) || lane.effect.is_some_and(|effect| twice.contains(&effect)))
+        .map(|lane| Lane { limit: if lane.is_drain() { 2 } else { 1 }, ..lane })
+        .collect()
+}
