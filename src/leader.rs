@@ -27,6 +27,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// Longest wait of a standby between two looks at the lease: one that was released is taken up within it.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// Whether this replica leads. Cheap to clone and to ask.
 #[derive(Clone, Debug, Default)]
 pub struct Leadership(Arc<Mutex<Option<Term>>>);
@@ -147,7 +150,7 @@ impl Elector {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(jittered((self.config.duration / 10).min(Duration::from_secs(1)))) => {}
+                () = tokio::time::sleep(jittered((self.config.duration / 10).min(LOOK_EVERY))) => {}
             }
         }
     }

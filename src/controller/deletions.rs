@@ -3,17 +3,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt, channel::mpsc};
-use kube::{Api, Client, runtime::reflector::Store as Cache};
+use futures::{StreamExt, TryStreamExt, channel::mpsc, stream};
+use kube::{Api, Client, ResourceExt};
 use thiserror::Error;
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Guarded, cached, is_of};
+use super::cache::Cache;
 use crate::{
     backoff::{Backoff, jittered},
+    crd::SyncExecution,
     domain::execution::Request,
     kubernetes::describe,
     leader::Leadership,
@@ -24,6 +25,10 @@ use crate::{
 const SWEEP_BATCH: i64 = 1000;
 /// How often to sweep besides after every list: watch events can be missed.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// UIDs in one statement that cancels.
+const CANCEL_BATCH: usize = 1000;
+/// Looks at the API server under way at a time.
+const LOOKS: usize = 16;
 /// Deadline of one look at the API server.
 const GET_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,7 +63,7 @@ pub struct Deletions {
     /// Where it looks; everywhere without.
     pub namespaces: Option<Vec<String>>,
     /// What the watch knows.
-    pub cache: Cache<Guarded>,
+    pub cache: Cache,
     /// Asked before every effect.
     pub leadership: Leadership,
 }
@@ -113,9 +118,10 @@ impl Deletions {
     }
 
     async fn settle(&self, deleted: &mut Vec<Uuid>, sweep: bool) -> Result<(), Error> {
-        if !deleted.is_empty() {
-            self.cancel(deleted).await?;
-            deleted.clear();
+        while !deleted.is_empty() {
+            let rest = deleted.len().saturating_sub(CANCEL_BATCH);
+            self.cancel(&deleted[rest..]).await?;
+            deleted.truncate(rest);
         }
         if sweep { self.sweep().await } else { Ok(()) }
     }
@@ -127,22 +133,20 @@ impl Deletions {
             let requests = self.store.unpublished_requests(after, SWEEP_BATCH, self.namespaces.as_deref()).await?;
             let Some((last, _)) = requests.last() else { return Ok(()) };
             after = *last;
-            let mut gone = Vec::new();
-            for (_, request) in &requests {
-                if cached(&self.cache, request).is_none() && self.is_gone(request).await? {
-                    gone.push(request.uid);
-                }
-            }
-            self.cancel(&gone).await?;
+            let missing = requests.into_iter().map(|(_, request)| request).filter(|request| self.cache.of_request(request).is_none());
+            let looks =
+                stream::iter(missing).map(|request| async move { self.is_gone(&request).await.map(|gone| gone.then_some(request.uid)) });
+            let gone: Vec<Option<Uuid>> = looks.buffer_unordered(LOOKS).try_collect().await?;
+            self.cancel(&gone.into_iter().flatten().collect::<Vec<_>>()).await?;
         }
     }
 
     /// Asks the API server: the cache may lag.
     async fn is_gone(&self, request: &Request) -> Result<bool, Error> {
         let (namespace, name) = (request.namespace.clone(), request.name.clone());
-        let api: Api<Guarded> = Api::namespaced(self.client.clone(), &namespace);
-        match timeout(GET_TIMEOUT, api.get_opt(&name)).await {
-            Ok(Ok(found)) => Ok(found.is_none_or(|object| !is_of(&object, request))),
+        let api: Api<SyncExecution> = Api::namespaced(self.client.clone(), &namespace);
+        match timeout(GET_TIMEOUT, api.get_metadata_opt(&name)).await {
+            Ok(Ok(found)) => Ok(found.and_then(|object| object.uid()) != Some(request.uid.to_string())),
             // Not ours to see, so not ours to cancel.
             Ok(Err(kube::Error::Api(refusal))) if refusal.is_forbidden() => Ok(false),
             Ok(Err(source)) => Err(Error::Get { namespace, name, source }),

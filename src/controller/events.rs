@@ -1,16 +1,18 @@
 //! Kubernetes Events, for `kubectl describe`: warnings always, the happy path only when asked for, since each costs the API
 //! server a write. Best effort: an event that cannot be written changes nothing.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::ValueEnum;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 use tracing::debug;
 
+use super::object::{Known, Shown};
 use crate::{
     crash,
     crd::{ConditionType, SyncExecution, SyncExecutionStatus},
@@ -32,23 +34,35 @@ pub enum EventLevel {
 
 /// The writer of events.
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     level: EventLevel,
+    calls: Arc<Semaphore>,
 }
 
 impl Events {
-    /// Events of this controller instance.
+    /// Events of this controller instance; they share `calls` with whoever else calls the API server.
     #[must_use]
-    pub fn new(client: Client, instance: String, level: EventLevel) -> Self {
+    pub fn new(client: Client, instance: String, level: EventLevel, calls: Arc<Semaphore>) -> Self {
         let reporter = Reporter { controller: "sync.pncp.io/sync-operator".to_owned(), instance: Some(instance) };
-        Self { recorder: Recorder::new(client, reporter), level }
+        Self { client, reporter, level, calls }
     }
 
     /// Writes the event for the change from what `object` shows to `status`, if there is one to write.
-    pub async fn report(&self, object: &SyncExecution, status: &SyncExecutionStatus) {
-        let Some(event) = event(object.status.as_ref(), status, self.level) else { return };
-        let about = object.object_ref(&());
-        match timeout(EVENT_TIMEOUT, crash::effect("write an event", || self.recorder.publish(&event, &about))).await {
+    pub async fn report(&self, object: &Known, status: &SyncExecutionStatus) {
+        let Some(event) = event(&object.shown, status, self.level) else { return };
+        let about = ObjectReference {
+            api_version: Some(SyncExecution::api_version(&()).into_owned()),
+            kind: Some(SyncExecution::kind(&()).into_owned()),
+            namespace: Some(object.key.namespace.to_string()),
+            name: Some(object.key.name.to_string()),
+            uid: Some(object.uid.to_string()),
+            ..ObjectReference::default()
+        };
+        let Ok(_call) = self.calls.acquire().await else { return };
+        // A recorder remembers its events for minutes, to count repeats; of ours there are none.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        match timeout(EVENT_TIMEOUT, crash::effect("write an event", || recorder.publish(&event, &about))).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(error = %error, "event not written"),
             Err(_) => debug!("event not written: no answer in time"),
@@ -56,7 +70,7 @@ impl Events {
     }
 }
 
-fn event(before: Option<&SyncExecutionStatus>, after: &SyncExecutionStatus, level: EventLevel) -> Option<Event> {
+fn event(before: &Shown, after: &SyncExecutionStatus, level: EventLevel) -> Option<Event> {
     let stalled = |status: &SyncExecutionStatus| {
         status.conditions.iter().find(|c| c.type_ == ConditionType::Stalled.as_str()).map(|c| (c.reason.clone(), c.message.clone()))
     };
@@ -71,11 +85,11 @@ fn event(before: Option<&SyncExecutionStatus>, after: &SyncExecutionStatus, leve
         return None;
     }
     if let Some((reason, message)) = stalled(after)
-        && before.and_then(stalled).is_none()
+        && !before.stalled
     {
         return Some(new(EventType::Warning, reason, after.error.clone().unwrap_or(message)));
     }
-    let phase = after.phase.filter(|phase| level == EventLevel::All && before.and_then(|before| before.phase) != Some(*phase))?;
+    let phase = after.phase.filter(|phase| level == EventLevel::All && before.phase != Some(*phase))?;
     let id = after.execution_id.as_deref().unwrap_or("not recorded yet");
     Some(new(
         EventType::Normal,
@@ -110,15 +124,15 @@ mod tests {
     #[test]
     fn the_happy_path_writes_no_event_unless_asked() {
         let (queued, done) = (status(Phase::Queued, false), status(Phase::Succeeded, false));
-        assert!(event(Some(&queued), &done, EventLevel::Warnings).is_none());
-        assert_eq!(event(Some(&queued), &done, EventLevel::All).unwrap().reason, "Succeeded");
+        assert!(event(&Shown::of(&queued), &done, EventLevel::Warnings).is_none());
+        assert_eq!(event(&Shown::of(&queued), &done, EventLevel::All).unwrap().reason, "Succeeded");
     }
 
     #[test]
     fn a_failure_is_told_once_as_a_warning() {
         let (queued, failed) = (status(Phase::Queued, false), status(Phase::Failed, true));
-        assert_eq!(event(Some(&queued), &failed, EventLevel::Warnings).unwrap().reason, "WorkerError");
-        assert!(event(Some(&failed), &failed, EventLevel::All).is_none());
-        assert!(event(Some(&queued), &failed, EventLevel::None).is_none());
+        assert_eq!(event(&Shown::of(&queued), &failed, EventLevel::Warnings).unwrap().reason, "WorkerError");
+        assert!(event(&Shown::of(&failed), &failed, EventLevel::All).is_none());
+        assert!(event(&Shown::of(&queued), &failed, EventLevel::None).is_none());
     }
 }

@@ -3,19 +3,23 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use json_patch::{AddOperation, Patch as JsonPatch, PatchOperation, TestOperation, jsonptr::PointerBuf};
 use kube::{
-    Api, Client, ResourceExt,
+    Client, Resource,
     api::{Patch, PatchParams},
+    core::Request,
 };
+use serde::de::IgnoredAny;
 use thiserror::Error;
 use tokio::{sync::Semaphore, time::timeout};
-use tracing::{debug, info};
+use tracing::info;
+use uuid::Uuid;
 
+use super::object::{Known, digest};
 use crate::{
     crash,
     crd::{ConditionType, Reason, SyncExecution, SyncExecutionStatus},
@@ -31,9 +35,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const WATCH_LAG: Duration = Duration::from_secs(30);
 /// Wait while leadership is in doubt: the term ends, or goes on with the next renewal.
 const IN_DOUBT: Duration = Duration::from_secs(1);
-/// Writes under way at a time.
-const IN_FLIGHT: usize = 32;
-
 /// A write that did not happen.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -54,7 +55,7 @@ pub enum Mirrored {
     Written,
     /// To be written after this wait, together with what comes until then.
     Later(Duration),
-    /// The object is gone, or is another one of the same name, or the writer is outdated: nothing to do.
+    /// The object is gone: nothing to do.
     Dropped,
 }
 
@@ -63,8 +64,8 @@ pub enum Mirrored {
 struct Memory {
     /// When a small change was first seen that is not written yet.
     changed: Option<Instant>,
-    /// What was written last, and when.
-    written: Option<(SyncExecutionStatus, Instant)>,
+    /// The digest of what was written last, and when.
+    written: Option<(u64, Instant)>,
 }
 
 /// The writer. One per process.
@@ -72,54 +73,72 @@ pub struct Mirror {
     client: Client,
     leadership: Leadership,
     gather: Duration,
-    permits: Semaphore,
-    memory: Mutex<HashMap<String, Memory>>,
+    calls: Arc<Semaphore>,
+    memory: Mutex<HashMap<Uuid, Memory>>,
     metrics: Arc<Metrics>,
 }
 
 impl Mirror {
-    /// A mirror that gathers small changes for `gather`.
+    /// A mirror that gathers small changes for `gather`; it shares `calls` with whoever else calls the API server.
     #[must_use]
-    pub fn new(client: Client, leadership: Leadership, gather: Duration, metrics: Arc<Metrics>) -> Self {
-        Self { client, leadership, gather, permits: Semaphore::new(IN_FLIGHT), memory: Mutex::default(), metrics }
+    pub fn new(client: Client, leadership: Leadership, gather: Duration, calls: Arc<Semaphore>, metrics: Arc<Metrics>) -> Self {
+        Self { client, leadership, gather, calls, memory: Mutex::default(), metrics }
     }
 
-    /// Makes `object` show `status`.
+    /// Makes an object show `status`.
     ///
     /// # Errors
     /// [`Error`]; try again later.
-    pub async fn show(&self, object: &SyncExecution, status: &SyncExecutionStatus) -> Result<Mirrored, Error> {
-        let uid = object.uid().unwrap_or_default();
-        if object.status.as_ref() == Some(status) {
-            self.forget(&uid);
+    pub async fn show(&self, object: &Known, status: &SyncExecutionStatus) -> Result<Mirrored, Error> {
+        let digest = digest(status);
+        if object.shown.digest == digest {
+            self.forget(object.uid);
             return Ok(Mirrored::Unchanged);
         }
-        if let Some(wait) = self.wait(&uid, status) {
+        if let Some(wait) = self.wait(object.uid, digest, status) {
             return Ok(wait);
         }
-        let Ok(_permit) = self.permits.acquire().await else { return Ok(Mirrored::Dropped) };
+        let Ok(_call) = self.calls.acquire().await else { return Ok(Mirrored::Dropped) };
         let Some(window) = self.leadership.window() else { return Ok(Mirrored::Later(IN_DOUBT)) };
-        let mirrored = self.write(object, &uid, status, window.min(WRITE_TIMEOUT)).await?;
+        let mirrored = self.write(object, status, window.min(WRITE_TIMEOUT)).await?;
         if mirrored == Mirrored::Written {
-            self.remember(&uid, |memory| *memory = Memory { changed: None, written: Some((status.clone(), Instant::now())) });
+            self.remember(object.uid, |memory| *memory = Memory { changed: None, written: Some((digest, Instant::now())) });
             log(object, status);
         }
         Ok(mirrored)
     }
 
     /// Drops what is remembered of an object.
-    pub fn forget(&self, uid: &str) {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    pub fn forget(&self, uid: Uuid) {
+        self.memory().remove(&uid);
     }
 
-    fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
-        change(self.memory.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default())
+    /// Whether this is what was written last, come back by the watch; it does so once.
+    #[must_use]
+    pub fn is_echo(&self, uid: Uuid, digest: u64) -> bool {
+        let mut memory = self.memory();
+        let Some(of_object) = memory.get_mut(&uid) else { return false };
+        if of_object.written.take_if(|(written, _)| *written == digest).is_none() {
+            return false;
+        }
+        if of_object.changed.is_none() {
+            memory.remove(&uid);
+        }
+        true
+    }
+
+    fn memory(&self) -> MutexGuard<'_, HashMap<Uuid, Memory>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember<T>(&self, uid: Uuid, change: impl FnOnce(&mut Memory) -> T) -> T {
+        change(self.memory().entry(uid).or_default())
     }
 
     /// Why not to write now: it is written already and the watch lags behind, or there may be more to write in a moment.
-    fn wait(&self, uid: &str, status: &SyncExecutionStatus) -> Option<Mirrored> {
+    fn wait(&self, uid: Uuid, digest: u64, status: &SyncExecutionStatus) -> Option<Mirrored> {
         self.remember(uid, |memory| {
-            if memory.written.as_ref().is_some_and(|(written, at)| written == status && at.elapsed() < WATCH_LAG) {
+            if memory.written.is_some_and(|(written, at)| written == digest && at.elapsed() < WATCH_LAG) {
                 return Some(Mirrored::Unchanged);
             }
             let gather = self.gather * patience(status);
@@ -128,10 +147,14 @@ impl Mirror {
         })
     }
 
-    async fn write(&self, object: &SyncExecution, uid: &str, status: &SyncExecutionStatus, within: Duration) -> Result<Mirrored, Error> {
-        let api: Api<SyncExecution> = Api::namespaced(self.client.clone(), &object.namespace().unwrap_or_default());
-        let (name, params, patch) = (object.name_any(), PatchParams::default(), Patch::Json::<()>(fenced(uid, status)));
-        match timeout(within, crash::effect("write a status", || api.patch_status(&name, &params, &patch))).await {
+    async fn write(&self, object: &Known, status: &SyncExecutionStatus, within: Duration) -> Result<Mirrored, Error> {
+        let (uid, name) = (object.uid, &*object.key.name);
+        let patch = Patch::Json::<()>(fenced(uid, status));
+        let request = Request::new(SyncExecution::url_path(&(), Some(&object.key.namespace)))
+            .patch_subresource("status", name, &PatchParams::default(), &patch)
+            .map_err(|error| Error::Failed(kube::Error::BuildRequest(error)))?;
+        // The answer is the whole object, and the watch brings it, too: here it is not even read.
+        match timeout(within, crash::effect("write a status", || self.client.request::<IgnoredAny>(request.clone()))).await {
             Ok(Ok(_)) => {
                 self.count("written");
                 Ok(Mirrored::Written)
@@ -141,11 +164,11 @@ impl Mirror {
                 self.forget(uid);
                 Ok(Mirrored::Dropped)
             }
+            // The object was replaced or shows a newer revision, and the watch is about to say so; or a policy forbids it.
             Ok(Err(kube::Error::Api(refusal))) if refusal.is_invalid() => {
                 self.count("refused");
                 self.forget(uid);
-                debug!(object.name = name, refusal = %refusal, "status write refused: the object was replaced, or shows a newer revision");
-                Ok(Mirrored::Dropped)
+                Err(Error::Failed(kube::Error::Api(refusal)))
             }
             Ok(Err(error)) => {
                 self.count("error");
@@ -179,9 +202,9 @@ fn patience(status: &SyncExecutionStatus) -> u32 {
 
 /// A patch that puts `status` on the object with this uid, and on no other: a namesake created since fails the test, and the
 /// server refuses the whole patch (422).
-fn fenced(uid: &str, status: &SyncExecutionStatus) -> JsonPatch {
+fn fenced(uid: Uuid, status: &SyncExecutionStatus) -> JsonPatch {
     JsonPatch(vec![
-        PatchOperation::Test(TestOperation { path: PointerBuf::from_tokens(["metadata", "uid"]), value: uid.into() }),
+        PatchOperation::Test(TestOperation { path: PointerBuf::from_tokens(["metadata", "uid"]), value: uid.to_string().into() }),
         PatchOperation::Add(AddOperation {
             path: PointerBuf::from_tokens(["status"]),
             value: serde_json::to_value(status).unwrap_or_default(),
@@ -189,14 +212,13 @@ fn fenced(uid: &str, status: &SyncExecutionStatus) -> JsonPatch {
     ])
 }
 
-fn log(object: &SyncExecution, status: &SyncExecutionStatus) {
-    let before = object.status.as_ref().and_then(|status| status.phase);
-    let (Some(phase), true) = (status.phase, before != status.phase) else { return };
+fn log(object: &Known, status: &SyncExecutionStatus) {
+    let (Some(phase), true) = (status.phase, object.shown.phase != status.phase) else { return };
     info!(
         execution.id = status.execution_id.as_deref(),
-        object.namespace = object.namespace(),
-        object.name = object.name_any(),
-        object.uid = object.uid(),
+        object.namespace = &*object.key.namespace,
+        object.name = &*object.key.name,
+        object.uid = %object.uid,
         phase = phase.as_str(),
         records = status.records_processed,
         error = status.error.as_deref(),
@@ -214,9 +236,9 @@ mod tests {
     fn a_status_is_written_only_under_the_uid_it_was_computed_for() {
         let status = SyncExecutionStatus { revision: Some(3), ..SyncExecutionStatus::default() };
         assert_eq!(
-            serde_json::to_value(fenced("a-uid", &status)).unwrap(),
+            serde_json::to_value(fenced(Uuid::nil(), &status)).unwrap(),
             json!([
-                {"op": "test", "path": "/metadata/uid", "value": "a-uid"},
+                {"op": "test", "path": "/metadata/uid", "value": "00000000-0000-0000-0000-000000000000"},
                 {"op": "add", "path": "/status", "value": {"revision": 3}},
             ])
         );

@@ -1,47 +1,45 @@
 //! The Kubernetes door: wires watch, triggers and tasks together. While it leads: reconcile, relay, deletions, housekeeping.
 //! Always: the election, and taking reports (the database settles those, whoever takes them).
 
+mod cache;
 mod deletions;
 pub mod events;
 mod housekeeping;
 mod ids;
 mod mirror;
+mod object;
+mod queue;
 mod reconcile;
 pub mod status;
 pub mod watches;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chrono_tz::Tz;
 use futures::{StreamExt, channel::mpsc};
-use kube::{
-    Client, ResourceExt,
-    core::DeserializeGuard,
-    runtime::{
-        Controller,
-        controller::{self, Config},
-        reflector::{self, ObjectRef},
-        watcher,
-    },
-};
-use tokio::sync::{Notify, watch};
+use kube::Client;
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, error, warn};
 
 use self::{
+    cache::Cache,
     deletions::Deletions,
     events::{EventLevel, Events},
     housekeeping::Housekeeping,
     ids::Ids,
     mirror::Mirror,
+    object::Key,
+    queue::Queue,
     reconcile::Context,
     watches::{Namespaces, Told},
 };
 use crate::{
+    backoff::jittered,
     broker::{Broker, intake::Intake},
     clock,
-    crd::SyncExecution,
-    domain::execution::Request,
     health::{Dependency, Health},
     leader::{Elector, Leadership, LeaseConfig},
     metrics::Metrics,
@@ -49,10 +47,12 @@ use crate::{
     store::{Store, batch::Batcher, listen::Change},
 };
 
-/// Reconciles under way at a time: enough to fill a batch while the one before is on its way.
-const CONCURRENCY: u16 = 512;
-
-type Guarded = DeserializeGuard<SyncExecution>;
+/// Calls to the API server under way at a time: it takes them no faster with more.
+const CALLS: usize = 32;
+/// How often an unfinished execution is looked at without any notification.
+const RECHECK: Duration = Duration::from_mins(5);
+/// In how many parts, one after another.
+const RECHECK_PARTS: u32 = 20;
 
 /// All that the controller is made of.
 #[derive(Clone)]
@@ -97,7 +97,10 @@ pub async fn run(parts: Parts, settings: Settings, stop: CancellationToken) {
         metrics: Arc::clone(&parts.metrics),
         health: Arc::clone(&parts.health),
     };
-    tokio::join!(intake.run(stop.clone()), elector.run(&stop, |term| lead(parts.clone(), settings.clone(), leadership.clone(), term)),);
+    tokio::join!(
+        intake.run(stop.clone()),
+        elector.run(&stop, |term| Box::pin(lead(parts.clone(), settings.clone(), leadership.clone(), term)))
+    );
 }
 
 /// One term of leadership.
@@ -108,19 +111,25 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     let (highest_sender, highest) = watch::channel(None);
     let (ids, ids_settle) = Ids::new(store.clone(), highest, term.clone());
     tasks.spawn(ids_settle);
-    let context = Arc::new(Context {
+    let cache = Cache::default();
+    let calls = Arc::new(Semaphore::new(CALLS));
+    let mirror = Arc::new(Mirror::new(client.clone(), leadership.clone(), settings.gather, Arc::clone(&calls), Arc::clone(&metrics)));
+    let context = Context {
         ids,
+        cache: cache.clone(),
+        failures: Mutex::default(),
         client: client.clone(),
         store: store.clone(),
         batcher: Batcher::start(store.clone(), Arc::clone(&recorded), Arc::clone(&metrics)),
-        mirror: Arc::new(Mirror::new(client.clone(), leadership.clone(), settings.gather, Arc::clone(&metrics))),
-        events: Events::new(client.clone(), settings.lease.identity.clone(), settings.events),
+        mirror: Arc::clone(&mirror),
+        events: Events::new(client.clone(), settings.lease.identity.clone(), settings.events, Arc::clone(&calls)),
+        calls,
         leadership: leadership.clone(),
         metrics: Arc::clone(&metrics),
         now: clock::now,
-    });
+    };
 
-    let (cache, writer) = reflector::store::<Guarded>();
+    let (queue, asked) = queue::queue();
     let (seen, seen_by_deletions) = mpsc::unbounded();
     let (change_sender, changes) = mpsc::channel(1024);
     let swept = Arc::new(watch::Sender::new(false));
@@ -168,74 +177,43 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         }
     });
 
-    let (everything, objects) = triggers(changes);
-    let told = Told { seen, highest: highest_sender, mirror: Arc::clone(&context.mirror), health: Arc::clone(&health) };
-    let watched = watches::watch(client, &settings.namespaces, writer, told);
-    Controller::for_stream(watched, cache)
-        .with_config(Config::default().concurrency(CONCURRENCY))
-        .reconcile_on(objects)
-        .reconcile_all_on(everything)
-        .graceful_shutdown_on(term.clone().cancelled_owned())
-        .run(reconcile::reconcile, reconcile::error_policy, context)
-        .for_each(report)
-        .await;
-    if !term.is_cancelled() {
-        // The streams above never end by themselves; if they do, a new term begins with new ones.
-        error!("the controller's streams ended; starting anew");
-        term.cancel();
-    }
+    let told = Told { queue: queue.clone(), seen, highest: highest_sender, mirror, health: Arc::clone(&health) };
+    tasks.spawn(watches::watch(client, settings.namespaces, cache.clone(), told, term.clone()));
+    tasks.spawn(look_at_what_changes(changes, cache.clone(), queue.clone(), term.clone()));
+    tasks.spawn(look_again(cache, queue.clone(), term.clone()));
+    queue::run(queue, asked, |key| reconcile::reconcile(key, &context), term).await;
     tasks.close();
     tasks.wait().await;
     // A standby watches nothing, and misses nothing by that.
     health.works(Dependency::Watch);
 }
 
-/// Splits what was heard from the record into "this object" and "all objects".
-fn triggers(changes: mpsc::Receiver<Change>) -> (impl futures::Stream<Item = ()>, impl futures::Stream<Item = ObjectRef<Guarded>>) {
-    let (mut all_sender, everything) = mpsc::channel(1);
-    let objects = changes.filter_map(move |change| {
-        std::future::ready(match change {
-            Change::Object { namespace, name } => Some(ObjectRef::new(&name).within(&namespace)),
-            Change::Anything => {
-                // Full means that a look at everything is about to begin anyway.
-                let _ = all_sender.try_send(());
-                None
-            }
-        })
-    });
-    (everything, objects)
+/// Has the objects looked at whose records changed, until `term` ends.
+async fn look_at_what_changes(mut changes: mpsc::Receiver<Change>, cache: Cache, queue: Queue, term: CancellationToken) {
+    loop {
+        let change = tokio::select! {
+            () = term.cancelled() => return,
+            Some(change) = changes.next() => change,
+        };
+        match change {
+            Change::Object { namespace, name } => queue.soon(Key::new(&namespace, &name)),
+            Change::Anything => cache.keys().into_iter().for_each(|key| queue.soon(key)),
+        }
+    }
+}
+
+/// Has everything looked at that is under way, part by part, until `term` ends: a notification can be lost.
+async fn look_again(cache: Cache, queue: Queue, term: CancellationToken) {
+    for part in 0_u64.. {
+        tokio::select! {
+            () = term.cancelled() => return,
+            () = tokio::time::sleep(jittered(RECHECK / RECHECK_PARTS)) => {}
+        }
+        cache.under_way(part, RECHECK_PARTS.into()).into_iter().for_each(|key| queue.soon(key));
+    }
 }
 
 /// What the watch knows of an object's message.
-fn shown_as_published(cache: reflector::Store<Guarded>) -> ShownAsPublished {
-    Box::new(move |request| {
-        let object = cached(&cache, request);
-        let status = object.as_ref().and_then(|object| object.0.as_ref().ok()?.status.as_ref());
-        status.is_some_and(|status| status.publish_time.is_some())
-    })
-}
-
-/// The object of a request, if the watch knows it; a namesake is not it.
-fn cached(cache: &reflector::Store<Guarded>, request: &Request) -> Option<Arc<Guarded>> {
-    let object = cache.get(&ObjectRef::new(&request.name).within(&request.namespace))?;
-    is_of(object.as_ref(), request).then_some(object)
-}
-
-/// Whether this is the very object that asked, and not another one of its name.
-fn is_of(object: &Guarded, request: &Request) -> bool {
-    object.uid().as_deref() == Some(&request.uid.to_string())
-}
-
-/// The one place where errors of reconciles are logged.
-async fn report(result: Result<(ObjectRef<Guarded>, controller::Action), controller::Error<reconcile::Error, watcher::Error>>) {
-    match result {
-        Ok(_) => {}
-        Err(controller::Error::ObjectNotFound(object)) => debug!(object = %object, "object is gone"),
-        Err(controller::Error::ReconcilerFailed(error, object)) if error.is_shared() => debug!(object = %object, error = %error, "waiting"),
-        Err(controller::Error::ReconcilerFailed(error, object)) => {
-            warn!(object = %object, error = %error, "cannot bring an object up to date yet");
-        }
-        Err(controller::Error::QueueError(error)) => warn!(error = %error, "watching SyncExecutions failed; trying again"),
-        Err(controller::Error::RunnerError(error)) => warn!(error = %error, "the controller's queue failed"),
-    }
+fn shown_as_published(cache: Cache) -> ShownAsPublished {
+    Box::new(move |request| cache.of_request(request).is_some_and(|object| object.shown.published))
 }

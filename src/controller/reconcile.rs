@@ -1,31 +1,34 @@
 //! One object at a time: ensure its row, show its row, delete it when its time is over. Decides; the batcher, the mirror and
 //! the status function do.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, Preconditions},
-    core::DeserializeGuard,
-    runtime::controller::Action,
 };
 use thiserror::Error;
-use tokio::time::timeout;
-use tracing::{info, warn};
-use uuid::Uuid;
+use tokio::{sync::Semaphore, time::timeout};
+use tracing::{debug, info, warn};
 
 use super::{
+    cache::Cache,
     events::Events,
     ids::{Ids, never_again},
     mirror::{self, Mirror, Mirrored},
+    object::{Key, Known, Trouble},
     status,
 };
 use crate::{
     backoff::jittered,
     crash,
     crd::{SyncExecution, SyncExecutionStatus},
-    domain::{Execution, Window, execution::Request},
+    domain::{Execution, Mode, Window},
     kubernetes::describe,
     leader::Leadership,
     metrics::{Metrics, Outcome},
@@ -35,19 +38,28 @@ use crate::{
     },
 };
 
-/// How often an unfinished execution is looked at without any notification.
-const RECHECK: Duration = Duration::from_mins(5);
+/// Longest sleep before a time to live is over: it may be changed meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 /// Wait for the list of all objects to be complete.
 const LIST: Duration = Duration::from_millis(100);
-/// Wait after an error.
+/// Wait after an error. After another one that is of this object alone it is twice as long, and so on, as often as this says.
 const RETRY: Duration = Duration::from_secs(3);
+const RETRY_DOUBLINGS: u32 = 4;
+/// Deadline of reading an object.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Deadline of a delete, unless the lease leaves less.
 const DELETE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a reconcile needs.
 pub struct Context {
-    /// For deletes.
+    /// For deletes, and for reading what is not kept.
     pub client: Client,
+    /// Calls to the API server under way at a time; shared by all who make them because of an object.
+    pub calls: Arc<Semaphore>,
+    /// What is known of the objects.
+    pub cache: Cache,
+    /// How often in a row which object failed.
+    pub failures: Mutex<HashMap<Key, u32>>,
     /// For cancelling what is being deleted.
     pub store: Store,
     /// Which ids may be given.
@@ -75,6 +87,12 @@ pub enum Error {
     /// The status.
     #[error(transparent)]
     Mirror(#[from] mirror::Error),
+    /// Reading the whole object.
+    #[error("read: {}", describe(.0))]
+    Read(#[source] kube::Error),
+    /// No answer to that.
+    #[error("read: no answer in time")]
+    ReadSilent,
     /// Deleting after the time to live.
     #[error("delete: {}", describe(.0))]
     Delete(#[source] kube::Error),
@@ -86,152 +104,183 @@ pub enum Error {
 impl Error {
     /// Whether this was logged where it happened, once for all objects that it hit.
     #[must_use]
-    pub const fn is_shared(&self) -> bool {
-        matches!(self, Self::Record(_))
+    pub fn is_shared(&self) -> bool {
+        match self {
+            Self::Record(BatchError::Store(error)) => error.is_unavailable(),
+            Self::Record(BatchError::Closed) => true,
+            _ => false,
+        }
     }
 }
 
-/// Brings the record and the object's status to where the object's spec and the record say.
-///
-/// # Errors
-/// [`Error`]; the object is looked at again.
-pub async fn reconcile(object: Arc<DeserializeGuard<SyncExecution>>, context: Arc<Context>) -> Result<Action, Error> {
+/// After how long to look at an object again; only when something changes without.
+type Again = Option<Duration>;
+
+/// Brings the record and the object's status to where the object's spec and the record say. Here errors are logged.
+pub async fn reconcile(key: Key, context: &Context) -> Again {
+    let Some(object) = context.cache.get(&key) else {
+        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        return None;
+    };
     let started = std::time::Instant::now();
-    let result = match &object.0 {
-        Ok(object) => step(object, &context).await,
-        Err(invalid) => {
+    let result = match &object.unreadable {
+        None => step(&object, context).await,
+        Some(error) => {
             warn!(
-                object.namespace = invalid.metadata.namespace,
-                object.name = invalid.metadata.name,
-                error = %invalid.error,
+                object.namespace = &*key.namespace,
+                object.name = &*key.name,
+                error = &**error,
                 "object cannot be read: correct or delete it"
             );
-            Ok(("invalid", Action::await_change()))
+            Ok(("invalid", None))
         }
     };
     context.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
     let outcome = result.as_ref().map_or("error", |(outcome, _)| *outcome);
     context.metrics.reconciles.get_or_create(&Outcome { outcome }).inc();
-    result.map(|(_, action)| action)
+    let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    match result {
+        Ok((_, again)) => {
+            failures.remove(&key);
+            again
+        }
+        Err(error) if error.is_shared() => {
+            debug!(object = %key, error = %error, "waiting");
+            // Not all at once.
+            Some(jittered(RETRY))
+        }
+        Err(error) => {
+            let before = failures.entry(key.clone()).or_default();
+            let wait = RETRY * 2_u32.pow(*before);
+            *before = (*before + 1).min(RETRY_DOUBLINGS);
+            warn!(object = %key, error = %error, "cannot bring an object up to date yet");
+            Some(jittered(wait))
+        }
+    }
 }
 
-/// What to do after an error: try again, not all at once.
-#[must_use]
-pub fn error_policy(_: Arc<DeserializeGuard<SyncExecution>>, _: &Error, _: Arc<Context>) -> Action {
-    Action::requeue(jittered(RETRY))
-}
-
-async fn step(object: &SyncExecution, context: &Context) -> Result<(&'static str, Action), Error> {
-    let Some(request) = request(object) else { return Ok(("invalid", Action::await_change())) };
-    let uid = request.uid;
-    let shown = object.status.clone().unwrap_or_default();
-    let deleting = object.metadata.deletion_timestamp.is_some();
+async fn step(object: &Known, context: &Context) -> Result<(&'static str, Again), Error> {
+    let (uid, shown, deleting) = (object.uid, &object.shown, object.deleting);
     if deleting && context.leadership.holds() {
         // A finalizer of somebody else keeps it; for us it is deleted.
         context.store.cancel_deleted(&[uid]).await.map_err(|error| Error::Record(Arc::new(error).into()))?;
     }
     // What shows an execution id was recorded once, and is never recorded again: if the row is gone, that is shown.
     let may_record = context.ids.may_be_given();
-    let ask = if shown.execution_id.is_some() || deleting || !may_record {
+    let ask = if shown.recorded || deleting || !may_record {
         Ask::Lookup(uid)
     } else {
-        let Some(new) = new_execution(object, request) else {
+        let Some(new) = new_execution(object) else {
             warn!(
-                object.namespace = object.namespace(),
-                object.name = object.name_any(),
+                object.namespace = &*object.key.namespace,
+                object.name = &*object.key.name,
                 "object asks for no valid window: correct or delete it"
             );
-            return Ok(("invalid", Action::await_change()));
+            return Ok(("invalid", None));
         };
         Ask::Ensure(Box::new(new))
     };
     match context.batcher.ask(ask).await {
-        Ok(Some(row)) if status::shows_more_than(&shown, &row) => show(object, &status::record_behind(object), context).await,
+        Ok(Some(row)) if status::shows_more_than(shown, &row) => show_trouble(object, Trouble::Behind, context).await,
         Ok(Some(row)) => {
-            let (outcome, action) = show(object, &status::of(&row, object.metadata.generation), context).await?;
+            let (outcome, again) = show(object, &status::of(&row, object.generation), context).await?;
             if outcome == "later" || deleting {
-                return Ok((outcome, action));
+                return Ok((outcome, again));
             }
-            match next(&row, object.spec.ttl_seconds_after_finished, (context.now)()) {
+            match next(&row, object.ttl_seconds, (context.now)()) {
                 Next::Delete => delete(object, context).await,
-                Next::At(wait) => Ok((outcome, Action::requeue(wait))),
-                Next::Nothing => Ok((outcome, Action::await_change())),
+                Next::At(wait) => Ok((outcome, Some(wait))),
+                Next::Nothing => Ok((outcome, None)),
             }
         }
-        Ok(None) if shown.execution_id.is_some() => {
-            if let Some(id) = execution_id(object) {
+        Ok(None) if shown.recorded => {
+            if let Some(id) = shown.execution_id {
                 never_again(&context.store, id).await.map_err(|error| Error::Record(Arc::new(error).into()))?;
             }
-            show(object, &status::record_lost(object), context).await
+            show_trouble(object, Trouble::Lost, context).await
         }
-        Ok(None) if !may_record && !deleting => Ok(("later", Action::requeue(jittered(LIST)))),
-        Ok(None) => Ok(("unchanged", Action::await_change())),
+        Ok(None) if !may_record && !deleting => Ok(("later", Some(jittered(LIST)))),
+        Ok(None) => Ok(("unchanged", None)),
         Err(error) => {
-            if let (BatchError::Store(store), None) = (&error, &shown.execution_id)
+            if let (BatchError::Store(store), false) = (&error, shown.recorded)
                 && store.is_unavailable()
                 && !deleting
             {
-                show(object, &status::not_recorded(object), context).await?;
+                show(object, &status::not_recorded(object.created, object.generation), context).await?;
             }
             Err(error.into())
         }
     }
 }
 
-async fn show(object: &SyncExecution, status: &SyncExecutionStatus, context: &Context) -> Result<(&'static str, Action), Error> {
+/// What an object shows besides its trouble stays, so the whole of it is needed.
+async fn show_trouble(object: &Known, trouble: Trouble, context: &Context) -> Result<(&'static str, Again), Error> {
+    if object.shown.trouble == Some(trouble) && object.shown.generation == object.generation {
+        return Ok(("unchanged", None));
+    }
+    let Some(whole) = read(object, context).await? else { return Ok(("dropped", None)) };
+    let status = match trouble {
+        Trouble::Lost => status::record_lost(&whole),
+        Trouble::Behind => status::record_behind(&whole),
+    };
+    show(object, &status, context).await
+}
+
+/// The object as the API server has it, unless it is gone.
+async fn read(object: &Known, context: &Context) -> Result<Option<SyncExecution>, Error> {
+    let api: Api<SyncExecution> = Api::namespaced(context.client.clone(), &object.key.namespace);
+    let Ok(_call) = context.calls.acquire().await else { return Ok(None) };
+    match timeout(READ_TIMEOUT, api.get_opt(&object.key.name)).await {
+        Ok(found) => Ok(found.map_err(Error::Read)?.filter(|found| found.uid() == Some(object.uid.to_string()))),
+        Err(_) => Err(Error::ReadSilent),
+    }
+}
+
+async fn show(object: &Known, status: &SyncExecutionStatus, context: &Context) -> Result<(&'static str, Again), Error> {
     Ok(match context.mirror.show(object, status).await? {
-        Mirrored::Unchanged => ("unchanged", Action::await_change()),
+        Mirrored::Unchanged => ("unchanged", None),
         Mirrored::Written => {
             context.events.report(object, status).await;
-            ("written", Action::await_change())
+            ("written", None)
         }
-        Mirrored::Later(wait) => ("later", Action::requeue(wait)),
-        Mirrored::Dropped => ("dropped", Action::await_change()),
+        Mirrored::Later(wait) => ("later", Some(wait)),
+        Mirrored::Dropped => ("dropped", None),
     })
 }
 
-async fn delete(object: &SyncExecution, context: &Context) -> Result<(&'static str, Action), Error> {
-    let Some(window) = context.leadership.window() else { return Ok(("later", Action::requeue(RETRY))) };
-    let api: Api<SyncExecution> = Api::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    let preconditions = Preconditions { uid: object.uid(), resource_version: None };
+async fn delete(object: &Known, context: &Context) -> Result<(&'static str, Again), Error> {
+    let Ok(_call) = context.calls.acquire().await else { return Ok(("later", Some(RETRY))) };
+    let Some(window) = context.leadership.window() else { return Ok(("later", Some(RETRY))) };
+    let api: Api<SyncExecution> = Api::namespaced(context.client.clone(), &object.key.namespace);
+    let preconditions = Preconditions { uid: Some(object.uid.to_string()), resource_version: None };
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-    let name = object.name_any();
-    match timeout(window.min(DELETE_TIMEOUT), crash::effect("delete an object", || api.delete(&name, &params))).await {
+    let name = &object.key.name;
+    match timeout(window.min(DELETE_TIMEOUT), crash::effect("delete an object", || api.delete(name, &params))).await {
         Ok(Ok(_)) => {
             info!(
-                object.namespace = object.namespace(),
-                object.name = object.name_any(),
-                object.uid = object.uid(),
+                object.namespace = &*object.key.namespace,
+                object.name = &*object.key.name,
+                object.uid = %object.uid,
                 "deleted: ttlSecondsAfterFinished is over; the record stays"
             );
-            Ok(("deleted", Action::await_change()))
+            Ok(("deleted", None))
         }
-        Ok(Err(kube::Error::Api(refusal))) if refusal.is_not_found() || refusal.is_conflict() => Ok(("deleted", Action::await_change())),
+        Ok(Err(kube::Error::Api(refusal))) if refusal.is_not_found() || refusal.is_conflict() => Ok(("deleted", None)),
         Ok(Err(error)) => Err(Error::Delete(error)),
         Err(_) => Err(Error::DeleteSilent),
     }
 }
 
-/// The object's identity, if it has one.
-fn request(object: &SyncExecution) -> Option<Request> {
-    Some(Request { uid: Uuid::parse_str(&object.uid()?).ok()?, namespace: object.namespace()?, name: object.name_any() })
-}
-
-/// The execution that the object shows.
-pub(super) fn execution_id(object: &SyncExecution) -> Option<i64> {
-    object.status.as_ref()?.execution_id.as_ref()?.parse().ok()
-}
-
 /// What the object asks for; `None` when its window is none (which the API server refuses).
-fn new_execution(object: &SyncExecution, request: Request) -> Option<NewExecution> {
-    let spec = &object.spec;
+fn new_execution(object: &Known) -> Option<NewExecution> {
+    let spec = object.spec.as_ref()?;
     let window = match (spec.mode, &spec.window) {
-        (crate::domain::Mode::Backfill, Some(window)) => Some(Window::new(window.start, window.end).ok()?),
-        (crate::domain::Mode::Update, None) => None,
+        (Mode::Backfill, Some(window)) => Some(Window::new(window.start, window.end).ok()?),
+        (Mode::Update, None) => None,
         _ => return None,
     };
     Some(NewExecution {
-        request,
+        request: object.request(),
         mode: spec.mode,
         window,
         requested_by: spec.requested_by.clone(),
@@ -253,20 +302,19 @@ enum Next {
 
 fn next(row: &Execution, ttl_seconds: Option<i64>, now: DateTime<Utc>) -> Next {
     if !row.status.is_final() {
-        return Next::At(jittered(RECHECK));
+        return Next::Nothing;
     }
     let (Some(ttl), Some(finished)) = (ttl_seconds, row.finished_at) else { return Next::Nothing };
     let left = ttl.saturating_sub((now - finished).num_seconds());
     match u64::try_from(left) {
         Ok(0) | Err(_) => Next::Delete,
-        // A long sleep is cut: the time to live may be changed meanwhile, and timers are kept in memory.
-        Ok(left) => Next::At(Duration::from_secs(left.min(RECHECK.as_secs() * 12))),
+        Ok(left) => Next::At(Duration::from_secs(left).min(LONGEST_SLEEP)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::domain::{Status, execution::example::recorded};
@@ -283,18 +331,21 @@ mod tests {
         assert_eq!(next(&ended, Some(0), now), Next::Delete);
         assert_eq!(next(&ended, Some(10), now), Next::Delete);
         assert_eq!(next(&ended, Some(25), now), Next::At(Duration::from_secs(15)));
-        assert!(matches!(next(&row(Status::Running, None), Some(0), now), Next::At(_)));
+        assert_eq!(next(&row(Status::Running, None), Some(0), now), Next::Nothing);
     }
 
     #[test]
     fn an_object_without_a_valid_window_asks_for_nothing() {
-        let request = || Request { uid: Uuid::nil(), namespace: "ns".into(), name: "x".into() };
+        let object = |spec: Value| {
+            let whole = json!({"metadata": {"name": "x", "namespace": "ns", "uid": uuid::Uuid::nil()}, "spec": spec});
+            Known::of(Key::new("ns", "x"), serde_json::from_value(whole).unwrap()).unwrap()
+        };
+        assert!(new_execution(&object(json!({"mode": "update"}))).is_some());
         for spec in [
             json!({"mode": "backfill"}),
             json!({"mode": "backfill", "window": {"start": "2025-07-10T12:00:00Z", "end": "2025-07-10T12:00:00Z"}}),
         ] {
-            let object: SyncExecution = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec})).unwrap();
-            assert!(new_execution(&object, request()).is_none());
+            assert!(new_execution(&object(spec)).is_none());
         }
     }
 }

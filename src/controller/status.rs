@@ -7,6 +7,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
+use super::object::Shown;
 use crate::{
     crd::{ConditionType, Reason, SyncExecution, SyncExecutionStatus, v1alpha1::ProcessedWindow},
     domain::{
@@ -41,11 +42,9 @@ pub fn of(execution: &Execution, generation: Option<i64>) -> SyncExecutionStatus
     }
 }
 
-/// The status of an object that could not be recorded yet.
+/// The status of an object, created then, that could not be recorded yet.
 #[must_use]
-pub fn not_recorded(object: &SyncExecution) -> SyncExecutionStatus {
-    let at = created(object);
-    let generation = object.metadata.generation;
+pub fn not_recorded(at: DateTime<Utc>, generation: Option<i64>) -> SyncExecutionStatus {
     let message = "the database does not answer; the request is kept here and recorded as soon as it does";
     SyncExecutionStatus {
         observed_generation: generation,
@@ -62,7 +61,7 @@ pub fn not_recorded(object: &SyncExecution) -> SyncExecutionStatus {
 /// Whether a status shows more than the record: a later revision, or an end that is not the record's. Rows do not go back by
 /// themselves, so somebody restored an older state.
 #[must_use]
-pub fn shows_more_than(shown: &SyncExecutionStatus, row: &Execution) -> bool {
+pub fn shows_more_than(shown: &Shown, row: &Execution) -> bool {
     let other_end = shown.phase.is_some_and(|phase| phase.is_final() && phase != Phase::of(row));
     other_end || shown.revision.is_some_and(|revision| revision > row.revision)
 }
@@ -326,9 +325,8 @@ mod tests {
     #[test]
     fn an_older_row_or_another_end_is_less_than_what_is_shown() {
         let row = Execution { revision: 3, ..recorded() };
-        let shown =
-            |phase, revision| SyncExecutionStatus { phase: Some(phase), revision: Some(revision), ..SyncExecutionStatus::default() };
-        assert!(!shows_more_than(&SyncExecutionStatus::default(), &row));
+        let shown = |phase, revision| Shown { phase: Some(phase), revision: Some(revision), ..Shown::default() };
+        assert!(!shows_more_than(&Shown::default(), &row));
         assert!(!shows_more_than(&shown(Phase::Pending, 3), &row));
         assert!(shows_more_than(&shown(Phase::Pending, 4), &row));
         assert!(shows_more_than(&shown(Phase::Succeeded, 2), &row), "an end is final, whatever the revision");

@@ -1,30 +1,34 @@
-//! Watching SyncExecutions: one watch for each namespace, or one for all, into one cache and one stream. A namespace whose watch
+//! Watching SyncExecutions: one watch for each namespace, or one for all, into one cache and one queue. A namespace whose watch
 //! fails holds up no other, but only when all are listed it is said that all is listed. Decides nothing about objects.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    fmt,
-    str::FromStr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
-use futures::{Stream, StreamExt, channel::mpsc, stream};
+use futures::{StreamExt, channel::mpsc, stream};
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     runtime::{
         WatchStreamExt,
-        reflector::{ObjectRef, Store as Cache, store::Writer},
         watcher::{self, Event, watcher},
     },
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use uuid::Uuid;
 
-use super::{Guarded, deletions::Seen, mirror::Mirror, reconcile::execution_id};
+use super::{
+    cache::Cache,
+    deletions::Seen,
+    mirror::Mirror,
+    object::{Key, Known, Watched},
+    queue::Queue,
+};
 use crate::health::{Dependency, Health};
 
 /// Seconds after which a watch is begun anew: a silent one is noticed then.
 const WATCH_SECONDS: u32 = 120;
+/// Objects in one answer to a list: what is read at once is what a list costs in memory.
+const PAGE: u32 = 500;
 /// Longest name of a namespace.
 const NAME_MAX: usize = 63;
 
@@ -82,46 +86,42 @@ impl fmt::Display for Namespaces {
 
 /// Who is told what the watches see.
 pub(super) struct Told {
+    /// Of every object that is to be looked at.
+    pub queue: Queue,
     /// Of deletions, and of all being listed.
     pub seen: mpsc::UnboundedSender<Seen>,
     /// Of the highest execution id that any object shows, when all are listed but those whose list fails.
     pub highest: watch::Sender<Option<i64>>,
-    /// What it remembers of deleted objects can go.
+    /// What it remembers of deleted objects can go, and it knows what it wrote itself.
     pub mirror: Arc<Mirror>,
     /// Whether the watches work.
     pub health: Arc<Health>,
 }
 
-/// All objects of these namespaces as they appear and change. Never ends, and fails never: a watch that broke begins again.
-pub(super) fn watch(
-    client: Client,
-    namespaces: &Namespaces,
-    writer: Writer<Guarded>,
-    told: Told,
-) -> impl Stream<Item = Result<Guarded, watcher::Error>> + Send + use<> {
-    let watches: Vec<(Option<String>, Api<Guarded>)> = match namespaces {
+/// Keeps `cache` as the API server has it, and tells what is new, until `stop`. A watch that broke begins again.
+pub(super) async fn watch(client: Client, namespaces: Namespaces, cache: Cache, told: Told, stop: CancellationToken) {
+    let watches: Vec<(Option<String>, Api<Watched>)> = match namespaces {
         Namespaces::All => vec![(None, Api::all(client))],
-        Namespaces::Only(names) => names.iter().map(|name| (Some(name.clone()), Api::namespaced(client.clone(), name))).collect(),
+        Namespaces::Only(names) => names.into_iter().map(|name| (Some(name.clone()), Api::namespaced(client.clone(), &name))).collect(),
     };
-    let mut merged = Merged::new(writer, told, watches.iter().map(|(namespace, _)| namespace.clone()).collect());
+    let mut merged = Merged::new(cache, told, watches.iter().map(|(namespace, _)| namespace.clone()).collect());
     let events = watches.into_iter().enumerate().map(|(number, (_, api))| {
         // Each waits for itself after an error: the others go on meanwhile.
-        let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff().modify(prune);
-        events.map(move |event| (number, event)).boxed()
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+        watcher(api, config).default_backoff().map(move |event| (number, event)).boxed()
     });
-    stream::select_all(events).filter_map(move |(number, event)| std::future::ready(merged.take(number, event).map(Ok)))
-}
-
-/// What is never read is not kept: it is most of an object's size.
-fn prune(object: &mut Guarded) {
-    object.managed_fields_mut().clear();
-    object.meta_mut().annotations = None;
+    let mut events = stream::select_all(events);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some((number, event)) = events.next() => merged.take(number, event),
+        }
+    }
 }
 
 /// One cache behind several watches.
 struct Merged {
-    writer: Writer<Guarded>,
-    cache: Cache<Guarded>,
+    cache: Cache,
     told: Told,
     watches: Vec<Watch>,
 }
@@ -131,8 +131,8 @@ struct Merged {
 struct Watch {
     /// None: all of them.
     namespace: Option<String>,
-    /// What the list that is under way has brought so far.
-    listing: HashSet<ObjectRef<Guarded>>,
+    /// The number of the list that is under way, or was the last.
+    list: u32,
     /// Whether a list was ever complete.
     listed: bool,
     /// Why the list fails.
@@ -140,21 +140,18 @@ struct Watch {
 }
 
 impl Merged {
-    fn new(mut writer: Writer<Guarded>, told: Told, namespaces: Vec<Option<String>>) -> Self {
-        // Complete from the start, as the cache sees it: a list of one watch must not replace what the others brought.
-        writer.apply_watcher_event(&Event::Init);
-        writer.apply_watcher_event(&Event::InitDone);
+    fn new(cache: Cache, told: Told, namespaces: Vec<Option<String>>) -> Self {
         let watches = namespaces.into_iter().map(|namespace| Watch { namespace, ..Watch::default() }).collect();
-        Self { cache: writer.as_reader(), writer, told, watches }
+        Self { cache, told, watches }
     }
 
-    /// Takes what a watch says into the cache, and tells; the object, if it is there now.
-    fn take(&mut self, number: usize, event: watcher::Result<Event<Guarded>>) -> Option<Guarded> {
+    /// Takes what a watch says into the cache, and tells.
+    fn take(&mut self, number: usize, event: watcher::Result<Event<Watched>>) {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
                 self.failed(number, &error);
-                return None;
+                return;
             }
         };
         // Every list begins with this one, also one that is about to fail.
@@ -162,43 +159,45 @@ impl Merged {
             self.tell_health();
         }
         match event {
-            Event::Init => {
-                self.watches[number].listing.clear();
-                None
-            }
-            Event::InitApply(object) => {
-                self.watches[number].listing.insert(ObjectRef::from_obj(&object));
-                self.writer.apply_watcher_event(&Event::Apply(object.clone()));
-                Some(object)
-            }
-            Event::Apply(object) => {
-                self.writer.apply_watcher_event(&Event::Apply(object.clone()));
-                Some(object)
-            }
-            Event::Delete(object) => {
-                if let Some(uid) = self.forget(&object).and_then(|uid| uid.parse().ok()) {
-                    let _ = self.told.seen.unbounded_send(Seen::Deleted(uid));
-                }
-                None
-            }
-            Event::InitDone => {
-                self.listed(number);
-                None
-            }
+            Event::Init => self.watches[number].list += 1,
+            Event::InitApply(object) | Event::Apply(object) => self.put(number, object),
+            Event::Delete(object) => self.deleted(&object),
+            Event::InitDone => self.listed(number),
         }
+    }
+
+    /// What an object shows after our own write of it, or again after another list, is no news.
+    fn put(&mut self, number: usize, object: Watched) {
+        let key = self.cache.key(&object.namespace().unwrap_or_default(), &object.name_any());
+        let Some(known) = Known::of(key, object).map(Arc::new) else { return };
+        let before = self.cache.put(Arc::clone(&known), self.watches[number].list);
+        if let Some(before) = before.as_ref().filter(|before| before.uid != known.uid) {
+            self.gone(before.uid);
+        }
+        let echo = self.told.mirror.is_echo(known.uid, known.shown.digest);
+        if !before.is_some_and(|before| known.asks_as(&before) && (echo || known.shown == before.shown)) {
+            self.told.queue.soon(known.key.clone());
+        }
+    }
+
+    fn deleted(&mut self, object: &Watched) {
+        self.cache.remove(&Key::new(&object.namespace().unwrap_or_default(), &object.name_any()));
+        if let Some(uid) = object.uid().and_then(|uid| uid.parse().ok()) {
+            self.gone(uid);
+        }
+    }
+
+    fn gone(&self, uid: Uuid) {
+        self.told.mirror.forget(uid);
+        let _ = self.told.seen.unbounded_send(Seen::Deleted(uid));
     }
 
     /// Forgets what a complete list did not bring. Whether it is really gone is for the sweep to find out.
     fn listed(&mut self, number: usize) {
         let watch = &mut self.watches[number];
         watch.listed = true;
-        let listing = std::mem::take(&mut watch.listing);
-        let namespace = watch.namespace.clone();
-        let missing = self.cache.state_filter(|object| {
-            (namespace.is_none() || object.namespace() == namespace) && !listing.contains(&ObjectRef::from_obj(object))
-        });
-        for object in missing {
-            self.forget(&object);
+        for known in self.cache.remove_all_before(watch.list, watch.namespace.as_deref()) {
+            self.told.mirror.forget(known.uid);
         }
         if self.watches.iter().all(|watch| watch.listed) {
             let _ = self.told.seen.unbounded_send(Seen::Listed);
@@ -209,17 +208,8 @@ impl Merged {
     /// Once. A namespace whose list fails must not hold up the others for ever.
     fn tell_highest(&self) {
         if self.told.highest.borrow().is_none() && self.watches.iter().all(|watch| watch.listed || watch.failing.is_some()) {
-            let objects = self.cache.state();
-            let shown = objects.iter().filter_map(|object| execution_id(object.0.as_ref().ok()?));
-            self.told.highest.send_replace(Some(shown.max().unwrap_or_default()));
+            self.told.highest.send_replace(Some(self.cache.highest_execution_id()));
         }
-    }
-
-    fn forget(&mut self, object: &Guarded) -> Option<String> {
-        self.writer.apply_watcher_event(&Event::Delete(object.clone()));
-        let uid = object.uid()?;
-        self.told.mirror.forget(&uid);
-        Some(uid)
     }
 
     fn failed(&mut self, number: usize, error: &watcher::Error) {

@@ -41,6 +41,7 @@ mod rest_edges;
 mod restore;
 mod rights;
 mod rotation;
+mod scale;
 mod tls;
 mod upgrade;
 mod watched;
