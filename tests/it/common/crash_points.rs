@@ -57,7 +57,7 @@ impl Settings {
     }
 }
 
-/// The points that a program passed, in their order: what (before, after, twice, died, drain) and which effect.
+/// The points that programs passed, one after the other: what (before, after, twice, died, drain) and which effect.
 pub struct Trace(Vec<(String, String)>);
 
 impl Trace {
@@ -77,10 +77,18 @@ impl Trace {
         self.0.iter().any(|(what, name)| what == "twice" && name == effect)
     }
 
-    /// Whether a message may have been on its way when it ended: published, and not settled in the record.
-    pub fn ended_between_publish_and_mark(&self) -> bool {
-        let last = |wanted: &[(&str, &str)]| self.0.iter().rposition(|(what, name)| wanted.contains(&(what.as_str(), name.as_str())));
-        last(&[("before", "publish a message")]) > last(&[("after", "mark executions as published")])
+    /// Whether a message may have been on its way when one of them died: published, and not marked in the record.
+    pub fn died_between_publish_and_mark(&self) -> bool {
+        let mut under_way = false;
+        self.0.iter().any(|(what, name)| {
+            match (what.as_str(), name.as_str()) {
+                ("before", "publish a message") => under_way = true,
+                ("after", "mark executions as published") => under_way = false,
+                ("died", _) => return std::mem::take(&mut under_way),
+                _ => {}
+            }
+            false
+        })
     }
 }
 

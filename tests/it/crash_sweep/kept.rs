@@ -1,11 +1,11 @@
-//! A program that is started again when it dies, as a cluster would: first with a plan to die, then without. Knows nothing of
-//! what the program is for.
+//! A program that is started again when it dies, as a cluster would: with one plan to die after the other, then without. Knows
+//! nothing of what the program is for.
 
-use std::{os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc, time::Duration};
+use std::{os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
 use reqwest::Method;
 use serde_json::Value;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::common::{PATIENCE, crash_points, eventually, program::Settings};
@@ -18,55 +18,59 @@ const SIGABRT: i32 = 6;
 /// It; killed when dropped.
 pub struct Kept {
     listens: watch::Receiver<Option<String>>,
-    first: watch::Receiver<Option<ExitStatus>>,
-    terminate: Arc<Notify>,
+    ends: watch::Receiver<Option<Vec<ExitStatus>>>,
+    terminate: watch::Sender<bool>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Kept {
-    /// Starts it with the settings `planned`; once that has ended, with `clean`.
-    pub fn start(subcommand: &'static str, planned: Settings, clean: Settings) -> Self {
+    /// Starts it with the first settings of `planned`; once that has ended, with the next; in the end with `clean`.
+    pub fn start(subcommand: &'static str, planned: Vec<Settings>, clean: Settings) -> Self {
         let (tell, listens) = watch::channel(None);
-        let (tell_first, first) = watch::channel(None);
-        let terminate = Arc::new(Notify::new());
-        let asked = Arc::clone(&terminate);
+        let (tell_ends, ends) = watch::channel(None);
+        let terminate = watch::Sender::new(false);
+        let asked = terminate.subscribe();
         let task = tokio::spawn(async move {
-            let mut program = planned.start_of(crash_points::program(), subcommand);
-            let status = loop {
-                if let Some(status) = program.exited() {
-                    break status;
-                }
-                if tell.borrow().is_none() {
-                    tell.send_replace(program.listens());
-                }
-                tokio::select! {
-                    () = asked.notified() => program.signal("TERM"),
-                    () = tokio::time::sleep(LOOK) => {}
-                }
-            };
-            tell.send_replace(None);
+            let mut statuses = Vec::new();
+            for planned in planned {
+                let mut program = planned.start_of(crash_points::program(), subcommand);
+                let mut told = false;
+                statuses.push(loop {
+                    if let Some(status) = program.exited() {
+                        break status;
+                    }
+                    if tell.borrow().is_none() {
+                        tell.send_replace(program.listens());
+                    } else if *asked.borrow() && !told {
+                        program.signal("TERM");
+                        told = true;
+                    }
+                    tokio::time::sleep(LOOK).await;
+                });
+                tell.send_replace(None);
+            }
             let again = clean.start_of(crash_points::program(), subcommand);
             tell.send_replace(Some(again.address().await));
-            tell_first.send_replace(Some(status));
+            tell_ends.send_replace(Some(statuses));
             std::future::pending::<()>().await;
         });
-        Self { listens, first, terminate, _task: AbortOnDropHandle::new(task) }
+        Self { listens, ends, terminate, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// Asks the planned one to end, if it still runs.
+    /// Asks those with a plan to end.
     pub fn terminate(&self) {
-        self.terminate.notify_one();
+        self.terminate.send_replace(true);
     }
 
-    /// Waits until the one without a plan runs; whether the other one died by its plan. Panics if it ended in any other way than
-    /// that or in peace.
-    pub async fn restarted(&self) -> bool {
-        let mut first = self.first.clone();
-        let ended = tokio::time::timeout(PATIENCE, first.wait_for(Option::is_some)).await.expect("the planned program ends");
-        let status = ended.unwrap().unwrap();
-        let died = status.signal() == Some(SIGABRT);
-        assert!(died || status.success(), "the planned program ended with {status}");
-        died
+    /// Waits until the one without a plan runs; how many of the others died by their plan. Panics if one ended in any other way
+    /// than that or in peace.
+    pub async fn restarted(&self) -> u64 {
+        let mut ends = self.ends.clone();
+        let ended = tokio::time::timeout(PATIENCE, ends.wait_for(Option::is_some)).await.expect("the programs with plans end");
+        let statuses = ended.unwrap().clone().unwrap();
+        let by_plan = |status: &ExitStatus| status.signal() == Some(SIGABRT);
+        assert!(statuses.iter().all(|status| by_plan(status) || status.success()), "they ended with {statuses:?}");
+        statuses.iter().filter(|status| by_plan(status)).count().try_into().unwrap()
     }
 
     /// Calls it as a worker or a person would: again, if there was no answer or 503. Status code and JSON body.

@@ -34,7 +34,7 @@ fn the_released_program_has_no_crash_points() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_work_of_the_sweep_meets_every_kind_of_effect_and_without_a_crash_nothing_comes_twice() {
-    let outcome = run::run(Job { process: Process::Controller, plan: None, interrupted: None }).await;
+    let outcome = run::run(Job { process: Process::Controller, plans: Vec::new(), interrupted: None }).await;
     assert_eq!((outcome.effects, outcome.violations, outcome.duplicates), (CONTROLLER.map(str::to_owned).into(), Vec::new(), 0));
 }
 

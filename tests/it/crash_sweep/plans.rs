@@ -49,13 +49,17 @@ const BY_THE_CLOCK: [(&str, u64); 5] = [
 /// No lane is that long: it would not end.
 const LONGEST: u64 = 200;
 
+/// So many of each effect are done twice: what a lost answer does is the same for the others.
+const TWICE: u64 = 4;
+
 /// One kind of point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lane {
     process: Process,
     interrupted: Option<Interrupted>,
     effect: Option<&'static str>,
-    moment: Option<Moment>,
+    /// Of one program after the other; before or after if there is none.
+    moments: &'static [Moment],
     /// How far it is gone at most.
     pub limit: u64,
 }
@@ -63,9 +67,10 @@ pub struct Lane {
 impl Lane {
     /// The run for its occurrence of that number.
     pub fn job(self, occurrence: u64) -> Job {
-        let Self { process, interrupted, effect, moment, limit: _ } = self;
-        let plan = Plan { effect, moment, occurrence, draining: interrupted.is_some() };
-        Job { process, plan: Some(plan), interrupted }
+        let Self { process, interrupted, effect, moments, limit: _ } = self;
+        let plan = |moment| Plan { effect, moment, occurrence, draining: interrupted.is_some() };
+        let plans = if moments.is_empty() { vec![plan(None)] } else { moments.iter().map(|moment| plan(Some(*moment))).collect() };
+        Job { process, plans, interrupted }
     }
 
     /// How it is called in a table.
@@ -73,16 +78,17 @@ impl Lane {
         let effect = match (self.effect, self.interrupted) {
             (Some(effect), _) if self.process == Process::Api => format!("{effect} (REST API)"),
             (Some(effect), _) => effect.to_owned(),
-            (None, moment) => format!(
-                "any, after SIGTERM while {}",
-                format!("{moment:?}").trim_start_matches("Some").trim_matches(['(', ')']).to_lowercase()
-            ),
+            (None, Some(Interrupted::Recording)) => "any, after SIGTERM while requests are recorded".to_owned(),
+            (None, Some(Interrupted::Publishing)) => "any, after SIGTERM while messages are published".to_owned(),
+            (None, Some(Interrupted::Reporting)) => "any, after SIGTERM while workers report".to_owned(),
+            (None, None) => "any".to_owned(),
         };
-        let moment = match self.moment {
-            Some(Moment::Before) => "before",
-            Some(Moment::After) => "after",
-            Some(Moment::Twice) => "twice",
-            None => "before or after",
+        let moment = match self.moments {
+            [] => "before or after",
+            [Moment::Before] => "before",
+            [Moment::After] => "after",
+            [Moment::Twice] => "twice",
+            _ => "before, then after",
         };
         (effect, moment)
     }
@@ -104,27 +110,38 @@ pub fn all() -> Vec<Lane> {
     let mut lanes = Vec::new();
     for (process, effect) in effects {
         let limit = BY_THE_CLOCK.iter().find(|(clock, _)| *clock == effect).map_or(LONGEST, |(_, limit)| *limit);
-        for moment in [Moment::Before, Moment::After, Moment::Twice] {
+        for moments in [&[Moment::Before], &[Moment::After], &[Moment::Twice]] {
+            let limit = if moments == &[Moment::Twice] { limit.min(TWICE) } else { limit };
             // The client library lets an ack be sent once; a confirm is no call of ours.
-            if moment != Moment::Twice || !["ack a report", "take a confirm"].contains(&effect) {
-                lanes.push(Lane { process, interrupted: None, effect: Some(effect), moment: Some(moment), limit });
+            if moments[0] != Moment::Twice || !["ack a report", "take a confirm"].contains(&effect) {
+                lanes.push(Lane { process, interrupted: None, effect: Some(effect), moments, limit });
             }
         }
     }
     for interrupted in [Interrupted::Recording, Interrupted::Publishing, Interrupted::Reporting] {
-        lanes.push(Lane { process: Process::Controller, interrupted: Some(interrupted), effect: None, moment: None, limit: LONGEST });
+        lanes.push(Lane { process: Process::Controller, interrupted: Some(interrupted), effect: None, moments: &[], limit: LONGEST });
     }
     lanes
 }
 
-/// The first occurrence on both sides of each effect of the controller; of what is done twice and of the drain, some.
+/// The first occurrence of each effect of the controller: the program dies before it, and the one started after it dies after it.
+/// Of what is done twice and of the drain, some.
 pub fn representative() -> Vec<Lane> {
     let twice =
         ["claim executions", "mark executions as published", "publish a message", "record executions", "renew the lease", "write a status"];
-    all()
-        .into_iter()
-        .filter(|lane| lane.process == Process::Controller)
-        .filter(|lane| lane.moment != Some(Moment::Twice) || lane.effect.is_some_and(|effect| twice.contains(&effect)))
-        .map(|lane| Lane { limit: if lane.is_drain() { 2 } else { 1 }, ..lane })
-        .collect()
+    let mut lanes = all();
+    lanes.retain(|lane| match (lane.process, lane.moments) {
+        (Process::Api, _) => false,
+        (_, [Moment::Twice]) => lane.effect.is_some_and(|effect| twice.contains(&effect)),
+        // That is the last of a program, so no second one has to do it again.
+        (_, [Moment::After]) => lane.effect == Some("release the lease"),
+        _ => true,
+    });
+    for lane in &mut lanes {
+        lane.limit = if lane.is_drain() { 2 } else { 1 };
+        if lane.moments == [Moment::Before] && lane.effect != Some("release the lease") {
+            lane.moments = &[Moment::Before, Moment::After];
+        }
+    }
+    lanes
 }

@@ -32,20 +32,20 @@ pub enum Process {
 }
 
 /// What is run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Job {
     /// Who follows the plan.
     pub process: Process,
-    /// Where it dies, or what it does twice.
-    pub plan: Option<Plan>,
+    /// Where it dies, or what it does twice; then where the one started after it dies …
+    pub plans: Vec<Plan>,
     /// A burst that is interrupted, instead of the whole work.
     pub interrupted: Option<Interrupted>,
 }
 
 /// What came of it.
 pub struct Outcome {
-    /// Whether the planned point was met.
-    pub met: bool,
+    /// How many of the planned points were met.
+    pub met: u64,
     /// The effects that the planned process had.
     pub effects: Vec<String>,
     /// What does not hold.
@@ -56,7 +56,7 @@ pub struct Outcome {
 
 /// What was seen of it.
 struct Seen {
-    died: bool,
+    deaths: u64,
     violations: Vec<Violation>,
     messages: Vec<(String, String)>,
 }
@@ -68,24 +68,25 @@ pub async fn run(job: Job) -> Outcome {
     let trace = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("crash").join(format!("{name}.trace"));
     std::fs::create_dir_all(trace.parent().unwrap()).unwrap();
     let _ = std::fs::remove_file(&trace);
-    let outcome = AssertUnwindSafe(in_world(&world, job, &trace)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(in_world(&world, &job, &trace)).catch_unwind().await;
     let passed = Trace::read(&trace);
     let effects = passed.effects().into_iter().map(str::to_owned).collect();
     let seen = outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-        Seen { died: true, violations: vec![("stuck", text.unwrap_or_default())], messages: Vec::new() }
+        Seen { deaths: 1, violations: vec![("stuck", text.unwrap_or_default())], messages: Vec::new() }
     });
-    let Seen { died, mut violations, messages } = seen;
+    let Seen { deaths, mut violations, messages } = seen;
     let ids: BTreeSet<&str> = messages.iter().map(|(id, _)| id.as_str()).collect();
     let duplicates = messages.len() - ids.len();
-    let expected = died && passed.ended_between_publish_and_mark() || passed.did_twice("publish a message");
+    let expected = passed.died_between_publish_and_mark() || passed.did_twice("publish a message");
     if duplicates > 0 && !expected {
         violations.push(("I3", format!("{duplicates} second copies, and nothing fell between publish and mark")));
     }
     for (_, text) in &mut violations {
         let _ = write!(text, " [{name}: {job:?}; {passed}]");
     }
-    let met = died || job.plan.and_then(|plan| plan.effect).is_some_and(|effect| passed.did_twice(effect));
+    let twice = job.plans.iter().filter_map(|plan| plan.effect).any(|effect| passed.did_twice(effect));
+    let met = deaths + u64::from(twice);
     if violations.is_empty() {
         std::fs::remove_file(&trace).unwrap();
     }
@@ -105,14 +106,19 @@ fn settings(world: &World, rabbitmq_url: &str) -> Settings {
         .with("EVENTS", "all")
 }
 
-async fn in_world(world: &World, job: Job, trace: &Path) -> Seen {
+async fn in_world(world: &World, job: &Job, trace: &Path) -> Seen {
     let (history, _watch) = history::begin(world).await;
     workload::prepare(world).await;
     let worker = world.worker().await;
     let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
     let start = |process, subcommand| {
         let clean = settings(world, &url);
-        let planned = if job.process == process { clean.clone().with_crash(job.plan, trace) } else { clean.clone() };
+        let with = |plan| clean.clone().with_crash(plan, trace);
+        let planned = match job.plans.as_slice() {
+            _ if job.process != process => Vec::new(),
+            [] => vec![with(None)],
+            plans => plans.iter().map(|plan| with(Some(*plan))).collect(),
+        };
         Kept::start(subcommand, planned, clean)
     };
     let (controller, api) = (start(Process::Controller, "controller"), start(Process::Api, "api"));
@@ -128,13 +134,13 @@ async fn in_world(world: &World, job: Job, trace: &Path) -> Seen {
         };
         // Its end is an effect too; then comes one that has no plan.
         planned.terminate();
-        let died = planned.restarted().await;
+        let deaths = planned.restarted().await;
         let mut violations = outside::quiet(world).await;
         violations.extend(outside::one_row_each(world, &asked).await);
         violations.extend(outside::published_or_ended(world, &tap.messages()).await);
         violations.extend(outside::no_end_taken_back(world, &history).await);
         violations.extend(outside::counters_are_right(world).await);
-        Seen { died, violations, messages: tap.messages() }
+        Seen { deaths, violations, messages: tap.messages() }
     };
     tokio::select! {
         seen = whole => seen,

@@ -1,6 +1,9 @@
 //! Goes along all lanes, several at a time, and counts: points tried, crashes, violations of each invariant, second copies.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
 
 use futures::StreamExt;
 
@@ -9,9 +12,10 @@ use super::{
     plans::Lane,
     run::{Outcome, run},
 };
+use crate::common::crash_points;
 
 /// Lanes at a time, unless `SYNC_SWEEP_LANES` says otherwise: runs mostly wait.
-const AT_A_TIME: usize = 8;
+const AT_A_TIME: usize = 6;
 
 /// The columns of violations.
 const INVARIANTS: [&str; 7] = ["I1", "I2", "I3", "I4", "I5", "I8", "stuck"];
@@ -19,7 +23,7 @@ const INVARIANTS: [&str; 7] = ["I1", "I2", "I3", "I4", "I5", "I8", "stuck"];
 /// What came of one lane.
 #[derive(Default)]
 struct Tried {
-    points: u64,
+    runs: u64,
     met: u64,
     ended_without: bool,
     violations: Vec<Violation>,
@@ -33,8 +37,16 @@ impl Table {
     /// Goes along these lanes.
     pub async fn of(lanes: Vec<Lane>) -> Self {
         let at_a_time = std::env::var("SYNC_SWEEP_LANES").ok().and_then(|text| text.parse().ok()).unwrap_or(AT_A_TIME);
-        let tried = futures::stream::iter(lanes).map(|lane| async move { (lane, along(lane).await) });
-        Self(tried.buffer_unordered(at_a_time).collect::<Vec<_>>().await.into_iter().collect())
+        // Before, since it may take a while: nothing else goes on in the thread that asks for it.
+        tokio::task::spawn_blocking(crash_points::program).await.unwrap();
+        let along = |lane| async move { (lane, tokio::spawn(along(lane)).await.unwrap()) };
+        let mut tried = futures::stream::iter(lanes).map(along).buffer_unordered(at_a_time);
+        let mut table = Self(BTreeMap::new());
+        while let Some((lane, tried)) = tried.next().await {
+            eprintln!("{}", line(lane, &tried));
+            table.0.insert(lane, tried);
+        }
+        table
     }
 
     fn sum(&self, of: impl Fn(&Lane) -> bool, what: impl Fn(&Tried) -> u64) -> u64 {
@@ -65,20 +77,32 @@ impl Table {
 async fn along(lane: Lane) -> Tried {
     let mut tried = Tried::default();
     for occurrence in 1..=lane.limit {
-        let Outcome { met, effects: _, violations, duplicates } = run(lane.job(occurrence)).await;
+        let job = lane.job(occurrence);
+        let planned = job.plans.len() as u64;
+        let Outcome { met, effects: _, violations, duplicates } = run(job).await;
         for (invariant, text) in &violations {
             eprintln!("{invariant}: {text}");
         }
-        tried.points += 1;
-        tried.met += u64::from(met);
+        tried.runs += 1;
+        tried.met += met;
         tried.violations.extend(violations);
         tried.duplicates += duplicates;
-        if !met {
+        if met < planned {
             tried.ended_without = true;
             break;
         }
     }
     tried
+}
+
+fn line(lane: Lane, tried: &Tried) -> String {
+    let (effect, moment) = lane.name();
+    let swept = if tried.ended_without { "to the end" } else { "the first" };
+    let mut line = format!("| {effect} | {moment} | {} | {} | {swept} | {} |", tried.runs, tried.met, tried.duplicates);
+    for invariant in INVARIANTS {
+        let _ = write!(line, " {} |", tried.violations.iter().filter(|(of, _)| *of == invariant).count());
+    }
+    line
 }
 
 impl fmt::Display for Table {
@@ -89,20 +113,14 @@ impl fmt::Display for Table {
         }
         writeln!(f, "\n|---|---|---|---|---|---|{}", "---|".repeat(INVARIANTS.len()))?;
         for (lane, tried) in &self.0 {
-            let (effect, moment) = lane.name();
-            let swept = if tried.ended_without { "to the end" } else { "the first" };
-            write!(f, "| {effect} | {moment} | {} | {} | {swept} | {} |", tried.points, tried.met, tried.duplicates)?;
-            for invariant in INVARIANTS {
-                write!(f, " {} |", tried.violations.iter().filter(|(of, _)| *of == invariant).count())?;
-            }
-            writeln!(f)?;
+            writeln!(f, "{}", line(*lane, tried))?;
         }
         let all = |_: &Lane| true;
         let violations = self.sum(all, |tried| tried.violations.len().try_into().unwrap());
         write!(
             f,
             "{} runs, {} points met, {violations} violations, {} second copies",
-            self.sum(all, |tried| tried.points),
+            self.sum(all, |tried| tried.runs),
             self.sum(all, |tried| tried.met),
             self.duplicates(all)
         )
