@@ -56,8 +56,7 @@ func run(ctx context.Context) error {
 	changed := make(chan event.GenericEvent)
 	listener := &controller.Listener{Store: record, Client: manager.GetClient(), Namespace: settings.namespace, Changed: changed}
 	reconciler := &controller.Reconciler{
-		Client: manager.GetClient(), Store: record, Recorded: relay.Wake,
-		PendingGrace: settings.limits.pendingGrace, Concurrency: settings.limits.concurrency,
+		Client: manager.GetClient(), Store: record, Recorded: relay.Wake, Concurrency: settings.limits.concurrency,
 	}
 	if err := reconciler.SetupWithManager(manager, changed); err != nil {
 		return err

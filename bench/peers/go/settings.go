@@ -18,11 +18,10 @@ type settings struct {
 
 // limits are what PEER_LIMITS chooses.
 type limits struct {
-	qps          float32
-	burst        int
-	concurrency  int
-	window       int
-	pendingGrace time.Duration
+	qps         float32
+	burst       int
+	concurrency int
+	window      int
 }
 
 // Without a client limit: controller-runtime sets none since 0.21, the server's priority and fairness is relied on.
@@ -30,7 +29,7 @@ const unlimited = -1
 
 var presets = map[string]limits{
 	"default": {qps: unlimited, concurrency: 10, window: 20},
-	"lifted":  {qps: unlimited, concurrency: 32, window: 200, pendingGrace: time.Second},
+	"lifted":  {qps: unlimited, concurrency: 32, window: 200},
 }
 
 func load() (settings, error) {

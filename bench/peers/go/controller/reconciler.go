@@ -26,6 +26,8 @@ const (
 	resync = 5 * time.Minute
 	// When the cache lags behind the last write of ours.
 	lag = 50 * time.Millisecond
+	// How long a fresh row may go unshown: its confirm is on the way, and one write shows both.
+	pendingGrace = time.Second
 )
 
 // Reconciler records SyncExecutions and shows their rows.
@@ -34,8 +36,6 @@ type Reconciler struct {
 	Store *store.Store
 	// Recorded is called after a new row was committed.
 	Recorded func()
-	// PendingGrace is how long a fresh row may go unshown: its confirm is on the way, and one write shows both.
-	PendingGrace time.Duration
 	// Concurrency is how many objects are reconciled at a time.
 	Concurrency int
 }
@@ -71,7 +71,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if err != nil {
 		return ctrl.Result{}, err
 	}
-	if wait := r.PendingGrace - time.Since(row.CreatedAt); wait > 0 && phaseOf(row) == api.PhasePending {
+	if wait := pendingGrace - time.Since(row.CreatedAt); wait > 0 && phaseOf(row) == api.PhasePending {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	return r.show(ctx, &object, row)

@@ -105,13 +105,12 @@ func (r *Relay) pass(ctx context.Context) (bool, error) {
 	if err := r.mark(settle, confirmed); err != nil {
 		return false, err
 	}
-	for problem, ids := range failed {
-		if err := r.Store.Release(settle, ids.ids, problem, ids.err.Error()); err != nil {
-			return false, err
-		}
-		return false, ids.err
+	var trouble error
+	for problem, failure := range failed {
+		released := r.Store.Release(settle, failure.ids, problem, failure.err.Error())
+		trouble = errors.Join(trouble, failure.err, released)
 	}
-	return len(claimed) == r.Window, nil
+	return len(claimed) == r.Window, trouble
 }
 
 // compose writes the messages; a window that cannot be told to the worker ends its row.
@@ -155,12 +154,12 @@ func (r *Relay) sort(deliveries []store.Delivery, fates []error) ([]int64, map[s
 	return confirmed, failed
 }
 
-// mark tries for as long as the claim holds: giving up means a second copy, with the same id.
+// mark tries for about as long as the claim holds: giving up means a second copy, with the same id.
 func (r *Relay) mark(ctx context.Context, ids []int64) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6}
+	backoff := wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 8}
 	return wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {
 		err := r.Store.MarkPublished(ctx, ids)
 		if err != nil {
