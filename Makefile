@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build image check-image sbom install-plugin test e2e cluster-up cluster-down lint generate verify
+.PHONY: help up down demo build image check-image sbom install-plugin test bench e2e cluster-up cluster-down lint generate verify
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ install-plugin: ## build "kubectl sync" and install it into PREFIX (~/.local)
 
 test: ## run all tests, on servers of their own
 	@hack/test
+
+bench: ## measure against the limits and against peers: bench/RESULTS.md; more than an hour
+	@hack/bench
 
 e2e: ## the image and the chart in a real cluster with real pods; KEEP=1 leaves it running, KUBECONFIG=… takes yours
 	@hack/e2e
