@@ -5,16 +5,18 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use kube::Client;
 
-/// Successful and failed writes so far, of the whole server.
+/// Writes so far, of the whole server, by resource, verb and whether they succeeded.
 #[derive(Clone, Debug, Default)]
-pub struct Writes(BTreeMap<(String, String), f64>);
+pub struct Writes(BTreeMap<(String, String, bool), f64>);
 
 /// The difference of two countings.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Written {
-    /// Writes of SyncExecutions of any kind, creations included.
+    /// Writes of SyncExecutions of any kind, creations and refused ones included.
     pub objects: f64,
-    /// Patches and updates of a SyncExecution or its status.
+    /// Those of them that were refused.
+    pub refused: f64,
+    /// Patches and updates of a SyncExecution or its status that were not refused.
     pub changes: f64,
     /// Leases and Events.
     pub others: f64,
@@ -32,9 +34,9 @@ impl Writes {
                 let rest = labels.split_once(&format!("{name}=\""))?.1;
                 Some(rest.split_once('"')?.0.to_owned())
             };
-            let (Some(verb), Some(resource)) = (label("verb"), label("resource")) else { continue };
+            let (Some(verb), Some(resource), Some(code)) = (label("verb"), label("resource"), label("code")) else { continue };
             if ["POST", "PUT", "PATCH", "APPLY", "DELETE"].contains(&verb.as_str()) {
-                *counts.entry((resource, verb)).or_default() += value.parse::<f64>().unwrap_or_default();
+                *counts.entry((resource, verb, code.starts_with('2'))).or_default() += value.parse::<f64>().unwrap_or_default();
             }
         }
         Ok(Self(counts))
@@ -44,15 +46,19 @@ impl Writes {
     #[must_use]
     pub fn since(&self, before: &Self) -> Written {
         let mut written = Written::default();
-        for ((resource, verb), now) in &self.0 {
-            let count = now - before.0.get(&(resource.clone(), verb.clone())).copied().unwrap_or_default();
-            match (resource.as_str(), verb.as_str()) {
-                ("syncexecutions", "POST" | "DELETE") => written.objects += count,
-                ("syncexecutions", _) => {
+        for (key, now) in &self.0 {
+            let count = now - before.0.get(key).copied().unwrap_or_default();
+            let (resource, verb, succeeded) = key;
+            match resource.as_str() {
+                "syncexecutions" => {
                     written.objects += count;
-                    written.changes += count;
+                    if !succeeded {
+                        written.refused += count;
+                    } else if verb != "POST" && verb != "DELETE" {
+                        written.changes += count;
+                    }
                 }
-                ("leases" | "events", _) => written.others += count,
+                "leases" | "events" => written.others += count,
                 _ => {}
             }
         }

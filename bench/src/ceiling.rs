@@ -16,9 +16,9 @@ use tokio::{
 
 use crate::load::{self, IN_FLIGHT, SyncExecution};
 
-/// Creates all, and patches each `patches` times (1 or 2), as many under way as with the operator: [`IN_FLIGHT`] creations, and
+/// Creates all, and patches each `writes` times (1 or 2), as many under way as with the operator: [`IN_FLIGHT`] creations, and
 /// as many patches beside.
-pub async fn run(objects: &Api<SyncExecution>, names: &[String], patches: u32) -> Result<()> {
+pub async fn run(objects: &Api<SyncExecution>, names: &[String], writes: u32) -> Result<()> {
     let (created, next) = mpsc::unbounded_channel::<(String, String)>();
     let next = Arc::new(Mutex::new(next));
     let mut patchers = JoinSet::new();
@@ -27,8 +27,8 @@ pub async fn run(objects: &Api<SyncExecution>, names: &[String], patches: u32) -
         patchers.spawn(async move {
             loop {
                 let Some((name, uid)) = next.lock().await.recv().await else { return anyhow::Ok(()) };
-                for number in 1..=patches {
-                    patch(&objects, &name, &uid, number == patches && patches > 1).await?;
+                for number in 1..=writes {
+                    patch(&objects, &name, &uid, number == writes && writes > 1).await?;
                 }
             }
         });
@@ -69,9 +69,7 @@ async fn patch(objects: &Api<SyncExecution>, name: &str, uid: &str, ended: bool)
 /// What the operator shows of a published execution, and of one that succeeded.
 fn status(ended: bool) -> Value {
     let at = "2025-07-11T09:00:00Z";
-    let condition = |name: &str, status: &str, reason: &str, message: &str| {
-        json!({"type": name, "status": status, "reason": reason, "message": message, "lastTransitionTime": at, "observedGeneration": 1})
-    };
+    let condition = |name: &str, status: &str, reason: &str, message: &str| json!({"type": name, "status": status, "reason": reason, "message": message, "lastTransitionTime": at, "observedGeneration": 1});
     let recorded = condition("Recorded", "True", "RowWritten", "recorded as execution 1234");
     let published = condition("Published", "True", "Confirmed", "the broker confirmed the message");
     if ended {

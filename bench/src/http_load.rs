@@ -17,7 +17,8 @@ pub const PASSWORD: &str = "bench-only";
 /// Connections of closed-loop load; the operator's pool has as many to the database.
 pub const CONNECTIONS: u32 = 10;
 
-/// Requests a second that all [`CONNECTIONS`] get answered, each sending the next as soon as it has the answer.
+/// Requests a second that all [`CONNECTIONS`] get answered, each sending the next as soon as it has the answer; what was answered
+/// with an error is not counted.
 pub async fn closed(url: &str, seconds: u32) -> Result<f64> {
     let output = Command::new("wrk")
         .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s"), "--timeout", "20s", "-H"])
@@ -27,13 +28,28 @@ pub async fn closed(url: &str, seconds: u32) -> Result<f64> {
         .await
         .context("wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success() && !text.contains("Non-2xx"), "wrk {url}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:")).context("wrk told no rate")?;
-    rate.trim().parse().context("wrk's rate")
+    ensure!(output.status.success(), "wrk {url}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    answered(&text).with_context(|| format!("wrk told no rate: {text}"))
 }
 
-/// Times of requests sent at a steady rate, in microseconds.
-pub async fn open(url: &str, a_second: u32, seconds: u32) -> Result<Histogram<u64>> {
+/// What wrk tells: the rate, without the part of the requests that were answered with an error.
+fn answered(text: &str) -> Option<f64> {
+    let after = |word: &str| text.lines().find_map(|line| line.trim().strip_prefix(word)?.trim().parse::<f64>().ok());
+    let all = text.lines().find_map(|line| line.split_once(" requests in ")?.0.trim().parse::<f64>().ok())?;
+    let failed = after("Non-2xx or 3xx responses:").unwrap_or_default();
+    Some(after("Requests/sec:")? * (1.0 - failed / all.max(1.0)))
+}
+
+/// What came of requests sent at a steady rate.
+pub struct Times {
+    /// Of those that were answered well, in microseconds.
+    pub good: Histogram<u64>,
+    /// How many were not.
+    pub failed: u32,
+}
+
+/// Sends requests at a steady rate.
+pub async fn open(url: &str, a_second: u32, seconds: u32) -> Result<Times> {
     let client = reqwest::Client::builder().pool_max_idle_per_host(256).timeout(Duration::from_secs(20)).build()?;
     get(&client, url).await?;
     let times = Arc::new(Mutex::new(Histogram::new(3)?));
@@ -50,10 +66,14 @@ pub async fn open(url: &str, a_second: u32, seconds: u32) -> Result<Histogram<u6
             anyhow::Ok(())
         });
     }
+    let mut failed = 0;
     while let Some(request) = requests.join_next().await {
-        request??;
+        if let Err(error) = request? {
+            failed += 1;
+            eprintln!("bench: {error:#}");
+        }
     }
-    Ok(times.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    Ok(Times { good: times.lock().unwrap_or_else(PoisonError::into_inner).clone(), failed })
 }
 
 /// The body of one answer.
@@ -68,4 +88,16 @@ pub async fn get(client: &reqwest::Client, url: &str) -> Result<String> {
 /// One answer as JSON.
 pub async fn json(url: &str) -> Result<serde_json::Value> {
     serde_json::from_str(&get(&reqwest::Client::new(), url).await?).with_context(|| url.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_answered_with_an_error_is_not_counted() {
+        let text = "  1000 requests in 2.00s, 1.00MB read\n  Non-2xx or 3xx responses: 250\nRequests/sec:    500.00\n";
+        assert_eq!(answered(text), Some(375.0));
+        assert_eq!(answered(&text.replace("  Non-2xx or 3xx responses: 250\n", "")), Some(500.0));
+    }
 }

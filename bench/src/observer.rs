@@ -88,7 +88,8 @@ impl Observer {
                 }
                 let so_far = if what == Shown::Published { state.published } else { state.succeeded };
                 if so_far >= count {
-                    let times = state.seen.values().filter_map(|seen| if what == Shown::Published { seen.published } else { seen.succeeded });
+                    let times =
+                        state.seen.values().filter_map(|seen| if what == Shown::Published { seen.published } else { seen.succeeded });
                     return times.max().context("nothing was waited for");
                 }
                 if state.last != last_event {

@@ -1,11 +1,7 @@
 //! The ceiling of REST: the statements that the product sent for a request, taken from the server's log with their values, and
 //! run by pgbench as they were sent: prepared, with parameters, planned with their values.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use tokio::{process::Command, time::sleep};
@@ -67,7 +63,9 @@ fn script(log: &str) -> (String, Vec<String>) {
     let (mut script, mut values) = (String::new(), Vec::new());
     let mut entries = entries(log).into_iter().peekable();
     while let Some(entry) = entries.next() {
-        let Some(statement) = entry.split_once(" LOG:  execute ").and_then(|(_, rest)| rest.split_once(": ")).map(|(_, sql)| sql) else { continue };
+        let Some(statement) = entry.split_once(" LOG:  execute ").and_then(|(_, rest)| rest.split_once(": ")).map(|(_, sql)| sql) else {
+            continue;
+        };
         if !statement.contains("sync_execution") {
             continue;
         }

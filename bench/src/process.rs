@@ -48,7 +48,7 @@ impl Process {
             .stderr(words)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("start {:?}", command.as_std().get_program()))?;
+            .with_context(|| format!("start {}", command.as_std().get_program().display()))?;
         Ok(Self { child, log: log.to_owned() })
     }
 
@@ -98,10 +98,10 @@ pub fn cpu_seconds(pid: u32) -> f64 {
 /// Memory of a process and its descendants.
 #[must_use]
 pub fn memory(pid: u32) -> Memory {
-    family(pid).into_iter().map(own_memory).fold(Memory::default(), |sum, one| Memory {
-        resident: sum.resident + one.resident,
-        peak: sum.peak + one.peak,
-    })
+    family(pid)
+        .into_iter()
+        .map(own_memory)
+        .fold(Memory::default(), |sum, one| Memory { resident: sum.resident + one.resident, peak: sum.peak + one.peak })
 }
 
 fn own_memory(pid: u32) -> Memory {

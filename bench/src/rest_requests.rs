@@ -67,7 +67,8 @@ impl Request {
     async fn status(self, base: &str, database: &PgPool) -> Result<String> {
         let path = "/sync/status".to_owned();
         let answer = http_load::json(&format!("{base}{path}")).await?;
-        let newest: i64 = sqlx::query_scalar("SELECT id FROM sync_executions ORDER BY created_at DESC, id DESC LIMIT 1").fetch_one(database).await?;
+        let newest: i64 =
+            sqlx::query_scalar("SELECT id FROM sync_executions ORDER BY created_at DESC, id DESC LIMIT 1").fetch_one(database).await?;
         ensure!(answer["id"].as_i64() == Some(newest), "{path} says {answer}, the newest row is {newest}");
         Ok(path)
     }

@@ -20,7 +20,7 @@ use crate::{
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 /// How long anything is waited for that should take a moment.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that does the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,8 +18,10 @@ use crate::{
 
 /// Creations a second meanwhile.
 const A_SECOND: u32 = 20;
-/// Seconds for which a lease holds: the default.
+/// Seconds for which a lease holds: the default, when not scaled.
 const LEASE_SECONDS: u32 = 15;
+/// The least that the operator takes.
+const LEASE_SECONDS_MIN: u32 = 3;
 /// How long the stream goes on before the leader ends.
 const BEFORE: Duration = Duration::from_secs(3);
 /// How long it is watched after a planned end; a kill is watched for the lease more.
@@ -36,10 +38,11 @@ pub async fn run(bench: &Bench<'_>) -> Result<()> {
 }
 
 async fn gap(bench: &Bench<'_>, killed: bool, round: u32) -> Result<()> {
+    let lease = u32::try_from(bench.options.scaled(LEASE_SECONDS, LEASE_SECONDS_MIN))?;
     let place = Place::new(&bench.stack, "failover").await?;
     let observer = Observer::start(place.objects.clone()).await?;
     let start = |identity: &str| {
-        let more = [("LEASE_IDENTITY", identity.to_owned()), ("LEASE_DURATION_SECONDS", LEASE_SECONDS.to_string())];
+        let more = [("LEASE_IDENTITY", identity.to_owned()), ("LEASE_DURATION_SECONDS", lease.to_string())];
         Subject::Operator.start(bench.options, &bench.stack, &place, &more)
     };
     let (first, second) = (start("first")?, start("second")?);
@@ -56,7 +59,7 @@ async fn gap(bench: &Bench<'_>, killed: bool, round: u32) -> Result<()> {
     let ended = Instant::now();
     if killed {
         leader.signal("KILL")?;
-        sleep(Duration::from_secs(LEASE_SECONDS.into()) + AFTER).await;
+        sleep(Duration::from_secs(lease.into()) + AFTER).await;
     } else {
         leader.end().await?;
         sleep(AFTER).await;
@@ -70,11 +73,9 @@ async fn gap(bench: &Bench<'_>, killed: bool, round: u32) -> Result<()> {
     }
     let silence = longest_silence(seen.values(), ended).context("nothing was published after the end of the leader")?;
     let case = if killed { "kill -9" } else { "SIGTERM" };
-    bench.results.add(
-        &Record::new("failover", case, "operator", round)
-            .with("gap_s", silence.as_secs_f64())
-            .with("lease_s", LEASE_SECONDS.into()),
-    )?;
+    bench
+        .results
+        .add(&Record::new("failover", case, "operator", round).with("gap_s", silence.as_secs_f64()).with("lease_s", lease.into()))?;
     standby.end().await?;
     drop(observer);
     place.remove(&bench.stack).await

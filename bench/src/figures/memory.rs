@@ -23,9 +23,9 @@ const ALL_UP_TO: usize = 10_000;
 /// How long a process must use less than a tenth of a core to count as settled.
 const SETTLED: Duration = Duration::from_secs(3);
 /// How long it may take to settle.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Nothing more is created or shown for this long: stuck.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_mins(1);
 
 /// Measures. The objects are made known once, by the operator; then each subject is started with them again and again.
 pub async fn run(bench: &Bench<'_>) -> Result<()> {

@@ -140,6 +140,7 @@ fn costs(mut record: Record, before: &Counts, after: &Counts, count: usize) -> R
     record = record
         .with("api_writes_per_object", written.objects / number(count))
         .with("other_api_writes_per_object", written.others / number(count))
+        .with("refused_writes", written.refused)
         .with("noop_patches", (written.changes - changes).max(0.0));
     for ((part, before), (_, after)) in before.cpu.iter().zip(&after.cpu) {
         record = record.with(&format!("cpu_s_per_1000_{part}"), (after - before) * 1000.0 / number(count));

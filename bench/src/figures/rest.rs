@@ -44,8 +44,9 @@ struct Served {
 /// Measures.
 pub async fn run(bench: &Bench<'_>) -> Result<()> {
     let mut all = Vec::new();
-    for size in SIZES {
-        let size = bench.options.scaled(size, 1_000).max(1_000);
+    let mut sizes = SIZES.map(|size| bench.options.scaled(size, SIZES[0])).to_vec();
+    sizes.dedup();
+    for size in sizes {
         all.push(serve(bench, size, all.len()).await.with_context(|| format!("{size} rows"))?);
     }
     for round in 1..=bench.options.rounds {
@@ -200,8 +201,9 @@ async fn timed(record: Record, url: &str, seconds: u32) -> Result<Record> {
     Ok(record
         .with("requests_per_s", rate)
         .with("open_requests_per_s", f64::from(a_second))
-        .with("p50_ms", milliseconds(times.value_at_quantile(0.5)))
-        .with("p99_ms", milliseconds(times.value_at_quantile(0.99))))
+        .with("failed", f64::from(times.failed))
+        .with("p50_ms", milliseconds(times.good.value_at_quantile(0.5)))
+        .with("p99_ms", milliseconds(times.good.value_at_quantile(0.99))))
 }
 
 fn seconds(bench: &Bench<'_>) -> u32 {
