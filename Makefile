@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 .PHONY: help up down demo build image check-image sbom install-plugin test crash-sweep e2e cluster-up cluster-down lint generate verify
 
+.PHONY: help up down demo build image check-image sbom install-plugin test bench e2e cluster-up cluster-down lint generate verify
+
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -38,6 +40,9 @@ test: ## run all tests, on servers of their own
 
 crash-sweep: ## let the program die before and after each of its side effects; prints the table, takes a quarter of an hour
 	@hack/crash-sweep
+
+bench: ## measure against the limits and against peers: bench/RESULTS.md; more than an hour
+	@hack/bench
 
 e2e: ## the image and the chart in a real cluster with real pods; KEEP=1 leaves it running, KUBECONFIG=… takes yours
 	@hack/e2e

@@ -4,11 +4,13 @@
 
 etcd_prepare() { :; }
 
+# The quota is the most that etcd recommends: a hundred thousand objects with their changes of the last minutes fill the usual 2 GB.
 etcd_launch() {
   local client peer
   client=http://127.0.0.1:$(port etcd)
   peer=http://127.0.0.1:$(port etcd-peer)
   launch etcd "$(kube_program etcd)" --name "$(stack_id)" --data-dir "$DIR/etcd" --log-level warn \
+    --quota-backend-bytes $((8 << 30)) \
     --listen-client-urls "$client" --advertise-client-urls "$client" \
     --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "$(stack_id)=$peer"
 }

@@ -25,7 +25,7 @@ postgres_package() {
 # The package name for a program, where the two differ.
 package_for() {
   case $1 in
-    postgres) postgres_package ;;
+    postgres | pgbench) postgres_package ;;
     rabbitmq) echo rabbitmq-server ;;
     psql) echo postgresql-client ;;
     python3 | venv) echo python3-venv ;;
