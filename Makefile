@@ -4,9 +4,7 @@
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help up down demo build image check-image sbom install-plugin test crash-sweep e2e cluster-up cluster-down lint generate verify
-
-.PHONY: help up down demo build image check-image sbom install-plugin test bench e2e cluster-up cluster-down lint generate verify
+.PHONY: help up down demo build image check-image sbom install-plugin test crash-sweep bench e2e cluster-up cluster-down lint generate verify
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -1,6 +1,8 @@
 //! Leadership by a coordination.k8s.io/v1 Lease. Whether it holds is asked at the moment of each effect and answered by a
 //! monotonic clock: it ends on this side before the lease can pass to another replica. The database stays the real guard.
 
+pub mod term;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -19,6 +21,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::term::{Term, may_take, trust};
 use crate::{
     backoff::jittered,
     crash,
@@ -34,15 +37,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub struct Leadership(Arc<Mutex<Option<Term>>>);
 
-/// What the last renewal gave.
-#[derive(Clone, Copy, Debug)]
-struct Term {
-    /// Until then this side begins effects.
-    until: Instant,
-    /// From then on another replica may.
-    passes: Instant,
-}
-
 impl Leadership {
     /// Whether an effect may begin now.
     #[must_use]
@@ -54,8 +48,7 @@ impl Leadership {
     #[must_use]
     pub fn window(&self) -> Option<Duration> {
         let term = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let now = Instant::now();
-        (now < term.until).then(|| term.passes.saturating_duration_since(now))
+        term.window(Instant::now())
     }
 
     fn set(&self, term: Option<Term>) {
@@ -114,11 +107,6 @@ impl Elector {
     #[must_use]
     pub fn leadership(&self) -> Leadership {
         self.leadership.clone()
-    }
-
-    /// Two thirds of the lease: after that without a renewal this side stops. The last third covers what was just begun.
-    fn trust(&self) -> Duration {
-        self.config.duration * 2 / 3
     }
 
     /// Runs `lead` whenever this replica leads, until `stop`. `lead` gets a token that is cancelled when leadership ends
@@ -181,7 +169,7 @@ impl Elector {
     async fn attempt(&self, seen: &mut Seen) -> Result<Attempt, String> {
         let began = Instant::now();
         // No call may outlast the trust that it is to extend.
-        let attempt = match timeout(self.trust() / 2, self.try_take(seen, began)).await {
+        let attempt = match timeout(trust(self.config.duration) / 2, self.try_take(seen, began)).await {
             Ok(attempt) => attempt.map_err(|error| format!("{}: {}", self.config.server, describe(&error))),
             Err(_) => Err(format!("{}: no answer in time", self.config.server)),
         };
@@ -190,7 +178,7 @@ impl Elector {
             Err(error) => self.health.fails(Dependency::Kubernetes, error),
         }
         if attempt == Ok(Attempt::Held) {
-            self.leadership.set(Some(Term { until: began + self.trust(), passes: began + self.config.duration }));
+            self.leadership.set(Some(Term::renewed(began, self.config.duration)));
         }
         attempt
     }
@@ -209,7 +197,7 @@ impl Elector {
                 let holder = spec.holder_identity.unwrap_or_default();
                 let duration = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default());
                 let ours = holder == self.config.identity;
-                if !ours && !holder.is_empty() && now.duration_since(seen.at) < duration {
+                if !may_take(&self.config.identity, &holder, now.duration_since(seen.at), duration) {
                     return Ok(Attempt::HeldBy(holder));
                 }
                 (lease, spec.lease_transitions.unwrap_or_default() + i32::from(!ours), ours)
@@ -267,7 +255,7 @@ impl Elector {
             let params = PostParams::default();
             crash::effect("release the lease", || self.leases.replace(&self.config.name, &params, &lease)).await.map(drop)
         };
-        match timeout(self.trust() / 2, give_up).await {
+        match timeout(trust(self.config.duration) / 2, give_up).await {
             Ok(Ok(())) => info!(lease = self.config.name, "lease released"),
             Ok(Err(error)) => warn!(lease = self.config.name, error = describe(&error), "cannot release the lease; it ends by itself"),
             Err(_) => warn!(lease = self.config.name, "cannot release the lease in time; it ends by itself"),
@@ -280,16 +268,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_effect_may_begin_while_leadership_is_trusted_and_must_end_before_the_lease_can_pass() {
+    fn nobody_leads_before_the_first_renewal_nor_after_the_end() {
         let leadership = Leadership::default();
-        assert_eq!(leadership.window(), None, "nobody leads before the first renewal");
-        let now = Instant::now();
-        leadership.set(Some(Term { until: now + Duration::from_secs(10), passes: now + Duration::from_secs(15) }));
-        assert!(leadership.holds());
-        assert!(leadership.window().is_some_and(|window| window <= Duration::from_secs(15) && window > Duration::from_secs(10)));
-        leadership.set(Some(Term { until: now, passes: now + Duration::from_secs(5) }));
-        assert_eq!(leadership.window(), None, "nothing begins in the last third");
-        leadership.set(None);
         assert!(!leadership.holds());
+        leadership.set(Some(Term::renewed(Instant::now(), Duration::from_hours(1))));
+        assert!(leadership.holds());
+        leadership.set(None);
+        assert_eq!(leadership.window(), None);
     }
 }

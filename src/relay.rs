@@ -1,6 +1,8 @@
 //! The relay: claim → publish → mark. It alone turns a recorded execution into a message. It never decides what a message
 //! says (`domain::message`) nor speaks AMQP (`broker`).
 
+pub mod settlement;
+
 use std::{sync::Arc, time::Duration};
 
 use chrono_tz::Tz;
@@ -8,12 +10,10 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::settlement::Settlement;
 use crate::{
     backoff::{Backoff, jittered},
-    broker::{
-        Broker,
-        publisher::{Fate, Publisher},
-    },
+    broker::{Broker, publisher::Publisher},
     clock,
     domain::{
         execution::{FinishReason, PublishProblem, Request},
@@ -149,22 +149,13 @@ impl Relay {
         }
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let fates = connected.publish(&messages).await;
-        let mut confirmed = Vec::with_capacity(batch.len());
-        let mut failed: Vec<(i64, PublishProblem, String)> = Vec::new();
-        for (delivery, message) in &batch {
-            match fates.get(&message.message_id) {
-                Some(Fate::Confirmed) => confirmed.push(delivery),
-                Some(Fate::NotPublished(problem, text)) => failed.push((delivery.id, *problem, text.clone())),
-                None => {}
-            }
-        }
-        unmarked.extend(self.confirmed(&confirmed, stop).await);
-        if failed.is_empty() {
+        let settlement = Settlement::of(&batch, &fates);
+        unmarked.extend(self.confirmed(&settlement.confirmed, stop).await);
+        if settlement.failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }
-        // A new connection looks at the queue anew, and declares it if it is gone; a full queue is no reason for one.
-        let reconnect = failed.iter().any(|(_, problem, _)| *problem != PublishProblem::Rejected);
-        self.release(failed).await;
+        let reconnect = settlement.wants_new_connection();
+        self.release(settlement.failed).await;
         if let Some(broken) = publisher.take_if(|_| reconnect) {
             tokio::spawn(broken.close());
         }

@@ -136,14 +136,23 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a claimed execution aside: it is not published by itself any more.
+    /// Puts a claimed execution aside: it is not published by itself any more. One whose SyncExecution was deleted meanwhile
+    /// ends as cancelled: no person looks at it there.
     ///
     /// # Errors
     /// [`Error`].
     pub async fn hold(&self, id: i64) -> Result<(), Error> {
         self.write("put an execution aside", || {
-            sqlx::query!("UPDATE sync_executions SET held_at = now(), claimed_until = NULL WHERE id = $1 AND held_at IS NULL", id)
-                .execute(&self.pool)
+            sqlx::query!(
+                "UPDATE sync_executions
+                 SET held_at = now(), claimed_until = NULL,
+                     status = CASE WHEN deleted_at IS NULL THEN status ELSE 'cancelled' END,
+                     finish_reason = CASE WHEN deleted_at IS NULL THEN finish_reason ELSE $2 END
+                 WHERE id = $1 AND held_at IS NULL",
+                id,
+                FinishReason::ObjectDeleted.as_str(),
+            )
+            .execute(&self.pool)
         })
         .await?;
         Ok(())
