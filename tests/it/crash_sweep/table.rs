@@ -15,7 +15,7 @@ use super::{
 use crate::common::crash_points;
 
 /// Lanes at a time, unless `SYNC_SWEEP_LANES` says otherwise: runs mostly wait.
-const AT_A_TIME: usize = 6;
+const AT_A_TIME: usize = 4;
 
 /// The columns of violations.
 const INVARIANTS: [&str; 7] = ["I1", "I2", "I3", "I4", "I5", "I8", "stuck"];
