@@ -98,11 +98,11 @@ async fn along(lane: Lane) -> Tried {
 fn line(lane: Lane, tried: &Tried) -> String {
     let (effect, moment) = lane.name();
     let swept = if tried.ended_without { "to the end" } else { "the first" };
-    let mut line = format!("| {effect} | {moment} | {} | {} | {swept} | {} |", tried.runs, tried.met, tried.duplicates);
+    let mut text = format!("| {effect} | {moment} | {} | {} | {swept} | {} |", tried.runs, tried.met, tried.duplicates);
     for invariant in INVARIANTS {
-        let _ = write!(line, " {} |", tried.violations.iter().filter(|(of, _)| *of == invariant).count());
+        let _ = write!(text, " {} |", tried.violations.iter().filter(|(of, _)| *of == invariant).count());
     }
-    line
+    text
 }
 
 impl fmt::Display for Table {
