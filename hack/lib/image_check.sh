@@ -63,9 +63,9 @@ what_is_in_it() {
   must_be "what user 65532 may change, or become another by" "$found" ""
   # A development build may: its backtraces are made of the paths of sources.
   [[ $ARCHIVE != *-dev.oci.tar ]] || return 0
-  # shellcheck disable=SC2153 # ROOT is the checkout, root the image's
   found=$(grep -acF SYNC_CRASH "$root/sync-operator") || true
   must_be "the number of crash points in the program" "$found" 0
+  # shellcheck disable=SC2153 # ROOT is the checkout, root the image's
   found=$(grep -acF -e "$ROOT/" -e "${CARGO_HOME:-$HOME/.cargo}/" "$root/sync-operator") || true
   must_be "the number of lines in the program that name a folder of this machine" "$found" 0
 }

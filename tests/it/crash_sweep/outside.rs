@@ -133,7 +133,7 @@ fn shows(shown: &SyncExecutionStatus, row: &Row) -> bool {
         && shown.phase.is_some_and(|shown| shown.as_str() == phase)
         && shown.publish_time.is_some() == row.published
         && shown.completion_time.is_some() == (row.status != "running")
-        && shown.records_processed.map(i64::from) == row.records.map(i64::from)
+        && shown.records_processed == row.records.map(i64::from)
         && shown.error.is_some() == row.error.is_some()
 }
 

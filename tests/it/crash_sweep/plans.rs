@@ -127,8 +127,7 @@ pub fn all() -> Vec<Lane> {
 /// The first occurrence of each effect of the controller: the program dies before it, and the one started after it dies after it.
 /// Of what is done twice and of the drain, some.
 pub fn representative() -> Vec<Lane> {
-    let twice =
-        ["claim executions", "mark executions as published", "publish a message", "record executions", "renew the lease", "write a status"];
+    let twice = ["mark executions as published", "publish a message", "record executions", "write a status"];
     let mut lanes = all();
     lanes.retain(|lane| match (lane.process, lane.moments) {
         (Process::Api, _) => false,
@@ -138,7 +137,7 @@ pub fn representative() -> Vec<Lane> {
         _ => true,
     });
     for lane in &mut lanes {
-        lane.limit = if lane.is_drain() { 2 } else { 1 };
+        lane.limit = 1;
         if lane.moments == [Moment::Before] && lane.effect != Some("release the lease") {
             lane.moments = &[Moment::Before, Moment::After];
         }

@@ -15,7 +15,7 @@ use super::{
 use crate::common::crash_points;
 
 /// Lanes at a time, unless `SYNC_SWEEP_LANES` says otherwise: runs mostly wait.
-const AT_A_TIME: usize = 6;
+const AT_A_TIME: usize = 4;
 
 /// The columns of violations.
 const INVARIANTS: [&str; 7] = ["I1", "I2", "I3", "I4", "I5", "I8", "stuck"];
@@ -98,11 +98,11 @@ async fn along(lane: Lane) -> Tried {
 fn line(lane: Lane, tried: &Tried) -> String {
     let (effect, moment) = lane.name();
     let swept = if tried.ended_without { "to the end" } else { "the first" };
-    let mut line = format!("| {effect} | {moment} | {} | {} | {swept} | {} |", tried.runs, tried.met, tried.duplicates);
+    let mut text = format!("| {effect} | {moment} | {} | {} | {swept} | {} |", tried.runs, tried.met, tried.duplicates);
     for invariant in INVARIANTS {
-        let _ = write!(line, " {} |", tried.violations.iter().filter(|(of, _)| *of == invariant).count());
+        let _ = write!(text, " {} |", tried.violations.iter().filter(|(of, _)| *of == invariant).count());
     }
-    line
+    text
 }
 
 impl fmt::Display for Table {
