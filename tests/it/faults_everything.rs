@@ -76,7 +76,7 @@ async fn work_both_ways(world: &World, worker: &mut Worker, patience: Duration, 
         assert!(Instant::now() < deadline, "I2: not all executions ended");
         let Some(message) = worker.take_within(Duration::from_millis(200)).await else { continue };
         let id = message.execution();
-        if taken.len() % 2 == 0 {
+        if taken.len().is_multiple_of(2) {
             let end = "UPDATE sync_executions SET status = 'success', records_processed = 1 WHERE id = $1";
             sqlx::query(end).bind(id).execute(&world.database).await.unwrap();
         } else {
@@ -140,7 +140,7 @@ async fn after_a_storm_over_everything_nothing_is_lost_doubled_stuck_or_leaked()
     let feed = async {
         let mut number = WARM_UP;
         while !over.load(Ordering::Relaxed) {
-            world.create(&format!("sx-{number}"), if number % 2 == 0 { update() } else { backfill() }).await;
+            world.create(&format!("sx-{number}"), if number.is_multiple_of(2) { update() } else { backfill() }).await;
             number += 1;
             tokio::time::sleep(Duration::from_millis(150)).await;
         }
