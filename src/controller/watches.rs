@@ -23,8 +23,8 @@ use tracing::warn;
 use super::{Guarded, deletions::Seen, mirror::Mirror, reconcile::execution_id};
 use crate::health::{Dependency, Health};
 
-/// Seconds after which a watch is begun anew: a silent one is noticed then.
-const WATCH_SECONDS: u32 = 120;
+/// Seconds after which a watch is begun anew, from where it was: one that fell silent without an end is noticed then.
+const WATCH_SECONDS: u32 = 30;
 /// Longest name of a namespace.
 const NAME_MAX: usize = 63;
 
