@@ -104,8 +104,8 @@ async fn a_locked_table_and_a_long_transaction_are_waited_out_and_said() {
     // The long transaction has read the table, so who locks it would wait for it.
     sqlx::raw_sql("COMMIT; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT txid_current()").execute(&mut long).await.unwrap();
 
-    let mut locker = PgConnection::connect(&world.database_url).await.unwrap();
-    sqlx::raw_sql("BEGIN; LOCK TABLE sync_executions IN ACCESS EXCLUSIVE MODE").execute(&mut locker).await.unwrap();
+    let mut holder = PgConnection::connect(&world.database_url).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE sync_executions IN ACCESS EXCLUSIVE MODE").execute(&mut holder).await.unwrap();
     let locked = Instant::now();
     for number in 0..5 {
         world.create(&format!("sx-{number}"), update()).await;
@@ -117,7 +117,7 @@ async fn a_locked_table_and_a_long_transaction_are_waited_out_and_said() {
     assert_eq!(Answer::to(api.anonymous(Method::GET, "/healthz").await).await.code, 200, "its own health is another thing");
     world.condition("sx-4", "Recorded", "False", "DatabaseUnavailable").await;
     // Another shape of the table, as a migration brings it, before anybody reads again.
-    sqlx::raw_sql("ALTER TABLE sync_executions ADD COLUMN extra text; COMMIT").execute(&mut locker).await.unwrap();
+    sqlx::raw_sql("ALTER TABLE sync_executions ADD COLUMN extra text; COMMIT").execute(&mut holder).await.unwrap();
 
     taken.extend(worker.take_many(5).await);
     world.sql("UPDATE sync_executions SET status = 'success'").await;

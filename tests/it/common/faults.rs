@@ -8,6 +8,7 @@ use serde_json::json;
 use super::worker::Taken;
 
 /// One row. The test's own assertions come before it: a row that is written has held.
+#[expect(clippy::struct_field_names, reason = "the column of the matrix is called so")]
 pub struct Fault {
     /// Its name in the matrix: C1, K2 …
     pub row: &'static str,
