@@ -25,8 +25,8 @@ use super::{
 };
 use crate::health::{Dependency, Health};
 
-/// Seconds after which a watch is begun anew: a silent one is noticed then.
-const WATCH_SECONDS: u32 = 120;
+/// Seconds after which a watch is begun anew, from where it was: one that fell silent without an end is noticed then.
+const WATCH_SECONDS: u32 = 30;
 /// Objects in one answer to a list: what is read at once is what a list costs in memory.
 const PAGE: u32 = 500;
 /// Longest name of a namespace.

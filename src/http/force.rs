@@ -28,7 +28,7 @@ use crate::{
     crash,
     crd::{SyncExecution, SyncExecutionSpec, SyncWindow},
     domain::{Execution, Mode, Window, window::parse_time},
-    kubernetes::describe,
+    kubernetes::{describe, never_sent},
 };
 
 /// The routes of this file.
@@ -197,9 +197,13 @@ async fn create(app: &App, name: &str, wanted: &Wanted, caller: String, keyed: b
 }
 
 fn silent() -> ApiError {
+    unknown(&format!("gave no answer within {} s", CREATE_TIMEOUT.as_secs()))
+}
+
+/// The object may have been created, or not.
+fn unknown(what: &str) -> ApiError {
     ApiError::Unavailable(format!(
-        "Kubernetes gave no answer within {} s: the request may have been taken; send it again with the same Idempotency-Key, or look at /sync/history",
-        CREATE_TIMEOUT.as_secs()
+        "Kubernetes {what}: the request may have been taken; send it again with the same Idempotency-Key, or look at /sync/history"
     ))
 }
 
@@ -211,8 +215,12 @@ fn refused(app: &App, error: &kube::Error) -> ApiError {
             "the cluster does not know SyncExecutions, or has no namespace {}: apply crds/, or set --force-namespace",
             app.namespace
         )),
+        kube::Error::Api(status) if status.code >= 500 => unknown(&format!("answered {} ({})", status.code, status.message)),
         kube::Error::Api(status) => ApiError::Unavailable(format!("Kubernetes refused the request: {}", status.message)),
-        _ => ApiError::Unavailable("Kubernetes cannot be reached, so the request was not taken: try again later".to_owned()),
+        error if never_sent(error) => {
+            ApiError::Unavailable("Kubernetes cannot be reached, so the request was not taken: try again later".to_owned())
+        }
+        _ => unknown("broke off its answer"),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Hearing of changes: one connection that listens, proves itself alive, and says "look at everything" after every gap.
+//! Hearing of changes: one connection that listens, proves that notifications still reach it, and says "look at everything"
+//! after every gap.
 
 use std::time::Duration;
 
@@ -13,9 +14,11 @@ use crate::backoff::Backoff;
 
 /// The channel the trigger notifies.
 const CHANNEL: &str = "sync_executions";
-/// Silence after which the connection is asked for a sign of life.
+/// The channel on which the connection notifies itself.
+const HEARTBEAT_CHANNEL: &str = "sync_executions_heartbeat";
+/// Silence after which it does.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
-/// How long it may take to answer, or to connect.
+/// How long that may take to come back, or connecting to succeed.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What was heard.
@@ -62,12 +65,11 @@ impl Store {
 
     /// Listens on one connection. `Ok` when nobody receives any more.
     async fn listen_once(&self, changes: &mut mpsc::Sender<Change>, backoff: &mut Backoff) -> Result<(), sqlx::Error> {
-        let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
         let mut moved = self.moved.subscribe();
-        let mut listener = timeout(ANSWER_WITHIN, PgListener::connect_with(&self.pool)).await.map_err(|_| silent())??;
+        let mut listener = in_time(PgListener::connect_with(&self.pool)).await?;
         // A gap must be seen here, not hidden: what was notified meanwhile is lost.
         listener.eager_reconnect(false);
-        timeout(ANSWER_WITHIN, listener.listen(CHANNEL)).await.map_err(|_| silent())??;
+        in_time(listener.listen_all([CHANNEL, HEARTBEAT_CHANNEL])).await?;
         backoff.reset();
         info!("listening for changes of the record");
         let mut next = Change::Anything;
@@ -75,24 +77,52 @@ impl Store {
             if changes.send(next).await.is_err() {
                 return Ok(());
             }
-            next = loop {
-                let heard = tokio::select! {
-                    heard = timeout(HEARTBEAT_EVERY, listener.try_recv()) => heard,
-                    // Elsewhere now: what is notified there would not be heard here.
-                    _ = moved.changed() => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
-                };
-                match heard {
-                    Ok(Ok(Some(notification))) => break Change::parse(notification.payload()),
-                    Ok(Ok(None)) => return Err(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
-                    Ok(Err(error)) => return Err(error),
-                    Err(_) => {
-                        let heartbeat = sqlx::query("SELECT 1").execute(&mut listener);
-                        timeout(ANSWER_WITHIN, heartbeat).await.map_err(|_| silent())??;
-                    }
-                }
+            next = tokio::select! {
+                heard = hear(&mut listener) => heard?,
+                // Elsewhere now: what is notified there would not be heard here.
+                _ = moved.changed() => return Err(gap()),
             };
         }
     }
+}
+
+/// The next change. In silence the connection notifies itself: a statement that succeeds proves only that it lives, not that
+/// it is told anything.
+async fn hear(listener: &mut PgListener) -> Result<Change, sqlx::Error> {
+    loop {
+        if let Ok(heard) = timeout(HEARTBEAT_EVERY, notification(listener)).await {
+            match heard? {
+                Some(change) => return Ok(change),
+                // An own heartbeat that was late, or that of another listener.
+                None => continue,
+            }
+        }
+        in_time(sqlx::query("SELECT pg_notify($1, '')").bind(HEARTBEAT_CHANNEL).execute(&mut *listener)).await?;
+        if let Some(change) = timeout(ANSWER_WITHIN, notification(listener)).await.unwrap_or_else(|_| Err(unheard()))? {
+            return Ok(change);
+        }
+    }
+}
+
+/// What comes next: a change, or a heartbeat.
+async fn notification(listener: &mut PgListener) -> Result<Option<Change>, sqlx::Error> {
+    let notification = listener.try_recv().await?.ok_or_else(gap)?;
+    Ok((notification.channel() == CHANNEL).then(|| Change::parse(notification.payload())))
+}
+
+/// Some notifications were not heard.
+fn gap() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())
+}
+
+/// The connection lives, but it is told nothing.
+fn unheard() -> sqlx::Error {
+    let why = "notifications do not arrive: is there a pooler in front that does not work by session?";
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why))
+}
+
+async fn in_time<T>(step: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(ANSWER_WITHIN, step).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::{
+    faults::Fault,
     objects::{backfill, update},
     world::World,
 };
@@ -57,6 +58,13 @@ async fn a_spec_cannot_be_changed_but_for_the_time_to_live() {
     }
     let (accepted, said) = world.apply("x", with(spec, "ttlSecondsAfterFinished", json!(60)));
     assert!(accepted, "{said}");
+    Fault {
+        row: "O7",
+        fault: "the spec is changed after it was admitted",
+        injected: "kubectl apply",
+        asserted: "the API server refuses by the CRD alone, with what to do; only the time to live may change",
+    }
+    .held("six changes refused", 0);
 }
 
 #[tokio::test]

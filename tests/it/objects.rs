@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::common::{
     eventually,
+    faults::Fault,
     objects::{backfill, condition, update},
     proxy::{Mode, Proxy},
     world::World,
@@ -65,6 +66,13 @@ async fn deleted_while_the_operator_was_down_it_is_cancelled_before_anything_is_
     let taken = worker.take_many(2).await;
     assert_eq!(taken.len(), 2);
     assert!(worker.take_within(Duration::from_millis(300)).await.is_none(), "the deleted ones are never published");
+    Fault {
+        row: "O1",
+        fault: "deleted, or replaced by a namesake, while no operator runs",
+        injected: "kill -9 on the operator, then deletes",
+        asserted: "the rows of what is gone are cancelled before anything is published",
+    }
+    .held("two of three waiting objects deleted, one of them made anew", 0);
 }
 
 #[tokio::test]
@@ -97,6 +105,13 @@ async fn an_object_kept_by_a_foreign_finalizer_counts_as_deleted() {
     world.create("y", update()).await;
     world.phase("y", "Queued").await;
     assert_eq!(world.number("SELECT count(*) FROM sync_executions WHERE published_at IS NOT NULL").await, 1);
+    Fault {
+        row: "O1",
+        fault: "deleted, but kept by a finalizer of somebody else",
+        injected: "a finalizer",
+        asserted: "it counts as deleted: cancelled, shown so, never published",
+    }
+    .held("one object", 0);
 }
 
 #[tokio::test]

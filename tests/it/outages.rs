@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::common::{
     eventually,
-    faults::Fault,
+    faults::{Fault, second_copies},
     objects::{condition, update},
     private::Private,
     proxy::{Mode, Proxy},
@@ -38,11 +38,18 @@ async fn while_postgres_is_down_requests_wait_with_the_reason_and_then_all_go_ou
     assert_eq!(code, 202, "the object is the request, and is kept: {answer}");
 
     private.again();
-    worker.take_many(6).await;
+    let taken = worker.take_many(6).await;
     let recorded = world.phase("sx-4", "Queued").await;
     assert_eq!(condition(&recorded, "Recorded"), Some(("True", "RowWritten")));
     assert_eq!(api.get("/sync/history").await["total_count"], 7);
     controller.ready().await;
+    Fault {
+        row: "P1",
+        fault: "PostgreSQL is killed and started again",
+        injected: "SIGKILL",
+        asserted: "requests wait with the reason, REST says 503 in time (I7), all are recorded once and published afterwards (I1, I2), counters right (I8)",
+    }
+    .held("one request before, six while it was down", second_copies(&taken));
 }
 
 #[tokio::test]
@@ -60,6 +67,13 @@ async fn what_was_reported_while_nobody_could_listen_is_shown_afterwards() {
     world.sql("UPDATE sync_executions SET status = 'success', records_processed = 9").await;
     proxy.set(Mode::Pass);
     assert_eq!(world.phase("x", "Succeeded").await.records_processed, Some(9));
+    Fault {
+        row: "P9",
+        fault: "the listener is cut off, and a report comes before it can listen again",
+        injected: "the proxy cuts all connections and refuses new ones",
+        asserted: "what was reported meanwhile is shown (I5)",
+    }
+    .held("shown after the next look at everything", 0);
 }
 
 #[tokio::test]
@@ -111,8 +125,16 @@ async fn while_the_api_server_is_down_reports_are_taken_and_shown_afterwards() {
     assert_eq!(api.get("/sync/status").await["records_processed"], 5);
 
     private.again();
+    let back = Instant::now();
     assert_eq!(world.phase("x", "Succeeded").await.records_processed, Some(5));
     controller.ready().await;
+    Fault {
+        row: "K1",
+        fault: "API server killed and started again",
+        injected: "SIGKILL on kube-apiserver",
+        asserted: "/sync/force says 503, reports are taken and read meanwhile (I7), all is shown afterwards (I5)",
+    }
+    .held(&format!("shown {} s after it was back", back.elapsed().as_secs()), 0);
 }
 
 #[tokio::test]

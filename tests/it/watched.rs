@@ -4,12 +4,11 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
     api::{DeleteParams, ObjectMeta, PostParams},
-    config::{AuthInfo, Kubeconfig},
 };
 use serde_json::json;
 use sync_operator::crd::SyncExecution;
 
-use crate::common::{eventually, objects::update, world::World};
+use crate::common::{account::Account, eventually, objects::update, world::World};
 
 /// A SyncExecution in a namespace beside the world's own.
 async fn create(world: &World, namespace: &str, name: &str) -> Api<SyncExecution> {
@@ -88,59 +87,4 @@ async fn nothing_is_published_before_every_namespace_of_the_list_is_listed() {
     controller.ready().await;
     worker.take_many(2).await;
     assert_eq!(world.number("SELECT count(*) FROM sync_executions WHERE published_at IS NULL AND namespace = 'foreign'").await, 1);
-}
-
-/// Who may do what the controller needs, in the namespaces that are given to it and nowhere else.
-struct Account<'a> {
-    world: &'a World,
-}
-
-impl<'a> Account<'a> {
-    /// With the right to a Lease in the world's namespace.
-    fn new(world: &'a World) -> Self {
-        let account = Self { world };
-        account.apply(&world.name, json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "controller"}}));
-        let leases = json!([{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create", "get", "update"]}]);
-        account.grant(&world.name, "leases", leases);
-        account
-    }
-
-    fn may_serve(&self, namespace: &str) {
-        let rules = json!([
-            {"apiGroups": ["sync.pncp.io"], "resources": ["syncexecutions"], "verbs": ["get", "list", "watch", "delete"]},
-            {"apiGroups": ["sync.pncp.io"], "resources": ["syncexecutions/status"], "verbs": ["patch"]},
-        ]);
-        self.grant(namespace, "executions", rules);
-    }
-
-    fn grant(&self, namespace: &str, name: &str, rules: serde_json::Value) {
-        let (group, metadata) = ("rbac.authorization.k8s.io", json!({"name": name}));
-        let version = format!("{group}/v1");
-        self.apply(namespace, json!({"apiVersion": version, "kind": "Role", "metadata": metadata, "rules": rules}));
-        let subjects = json!([{"kind": "ServiceAccount", "name": "controller", "namespace": self.world.name}]);
-        let role = json!({"apiGroup": group, "kind": "Role", "name": name});
-        self.apply(
-            namespace,
-            json!({"apiVersion": version, "kind": "RoleBinding", "metadata": metadata, "subjects": subjects, "roleRef": role}),
-        );
-    }
-
-    fn apply(&self, namespace: &str, mut object: serde_json::Value) {
-        object["metadata"]["namespace"] = namespace.into();
-        // The last of two flags counts.
-        let done = self.world.kubectl(&["-n", namespace, "apply", "-f", "-"], Some(&object));
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    }
-
-    /// A kubeconfig with its token.
-    fn kubeconfig(&self) -> String {
-        let done = self.world.kubectl(&["create", "token", "controller"], None);
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        let token = String::from_utf8(done.stdout).unwrap();
-        let mut config = Kubeconfig::read_from(&self.world.kubeconfig).unwrap();
-        config.auth_infos[0].auth_info = Some(AuthInfo { token: Some(token.trim().to_owned().into()), ..AuthInfo::default() });
-        let path = format!("{}/{}.account", env!("CARGO_TARGET_TMPDIR"), self.world.name);
-        std::fs::write(&path, serde_json::to_vec(&config).unwrap()).unwrap();
-        path
-    }
 }

@@ -1,6 +1,7 @@
 //! What every test needs: a [`World`] of its own on the shared servers, the program as [`Program`]s, a [`Worker`] that reads
 //! the queue as the one in production does, and a [`Proxy`] to break connections with.
 
+pub mod account;
 pub mod certificates;
 pub mod command;
 pub mod crash_points;
@@ -18,6 +19,7 @@ pub mod program;
 pub mod proxy;
 pub mod release;
 pub mod stack;
+pub mod stand_in;
 pub mod worker;
 pub mod world;
 

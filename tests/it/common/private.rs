@@ -79,6 +79,11 @@ impl Private {
         assert!(hack(&self.directory, "stop", &[self.part, signal]));
     }
 
+    /// The port of one of its parts.
+    pub fn port(&self, part: &str) -> u16 {
+        std::fs::read_to_string(self.directory.join(format!("{part}.port"))).unwrap().trim().parse().unwrap()
+    }
+
     /// Starts it again where it was, with what it had; waits until it is ready.
     pub fn again(&self) {
         assert!(hack(&self.directory, "start", &[self.part]));
