@@ -278,7 +278,7 @@ impl Cli {
         crate::telemetry::start(&self.log_level, self.log_format)
             .map_err(|error| Failure::Setting(format!("--log-level (LOG_LEVEL): {error}: use error, warn, info, debug or trace")))?;
         match self.command {
-            Command::Controller(args) => run::controller(args).await,
+            Command::Controller(args) => Box::pin(run::controller(args)).await,
             Command::Api(args) => run::api(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
             Command::Counters(args) => counters::counters(args).await,
