@@ -179,7 +179,7 @@ async fn a_repair_beside_writers_is_right_and_two_of_them_are_no_more_than_one()
     let (one, other) = (store(&world), store(&world));
     let repairs = async {
         for _ in 0..5 {
-            let (first, second) = futures::future::try_join(one.repair_counters(), other.repair_counters()).await.unwrap();
+            let (first, second) = Box::pin(futures::future::try_join(one.repair_counters(), other.repair_counters())).await.unwrap();
             assert!(first.is_empty() || second.is_empty(), "put right twice: {first:?} {second:?}");
             one.fold_counters().await.unwrap();
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use sync_operator::{
+    clock,
     domain::{Mode, Status},
     source::Source,
     store::{Filter, Position, Store, database::Database},
@@ -64,7 +65,7 @@ async fn blocks<T>(world: &World, ask: impl AsyncFnOnce(&Store) -> T) -> (i64, T
 }
 
 fn days_ago(days: i64) -> DateTime<Utc> {
-    Utc::now() - TimeDelta::days(days)
+    clock::now() - TimeDelta::days(days)
 }
 
 fn search(words: &str) -> Filter {
