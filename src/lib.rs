@@ -2,7 +2,8 @@
 //!
 //! - [`crd`] what users see in Kubernetes; [`domain`] what the words mean. Neither does IO.
 //! - [`store`] the Postgres door, [`broker`] the RabbitMQ door, [`controller`] the Kubernetes door, [`http`] the HTTP door.
-//! - [`relay`] turns recorded executions into messages; [`leader`] says which replica may have effects.
+//! - [`relay`] turns recorded executions into messages; [`retention`] deletes old ones; [`leader`] says which replica may have
+//!   effects.
 //! - [`cli`] flags and subcommands; [`source`] settings that may change; [`kubernetes`], [`tls`], [`telemetry`], [`metrics`],
 //!   [`health`], [`shutdown`], [`backoff`], [`clock`], [`crash`] serve all.
 
@@ -20,6 +21,7 @@ pub mod kubernetes;
 pub mod leader;
 pub mod metrics;
 pub mod relay;
+pub mod retention;
 pub mod shutdown;
 pub mod source;
 pub mod store;

@@ -76,6 +76,12 @@ pub struct Metrics {
     pub leader: Gauge,
     /// All executions by status, from the record's counters.
     pub executions: Family<StatusLabel, Gauge>,
+    /// Old executions that were deleted, by status.
+    pub deleted_executions: Family<StatusLabel, Counter>,
+    /// Counters that differed from a count of the table when they were last compared.
+    pub counters_wrong: Gauge,
+    /// When that was, in seconds since the epoch; 0 is never.
+    pub counters_compared: Gauge,
     /// HTTP requests.
     pub http_requests: Family<HttpLabels, Counter>,
     /// Seconds per HTTP request.
@@ -114,6 +120,9 @@ impl Metrics {
             reports: Family::default(),
             leader: Gauge::default(),
             executions: Family::default(),
+            deleted_executions: Family::default(),
+            counters_wrong: Gauge::default(),
+            counters_compared: Gauge::default(),
             http_requests: Family::default(),
             http_seconds: Histogram::new(SECONDS),
             registry: Registry::default(),
@@ -159,6 +168,12 @@ impl Metrics {
         registry.register("deadlines_exceeded", "Executions ended by activeDeadlineSeconds", self.deadlines_exceeded.clone());
         registry.register("leader", "1 while this replica leads", self.leader.clone());
         registry.register("executions", "All executions by status, from the record", self.executions.clone());
+        let deleted = self.deleted_executions.clone();
+        registry.register("deleted_executions", "Old executions that were deleted from the record, by status", deleted);
+        let wrong = self.counters_wrong.clone();
+        registry.register("counters_wrong", "Counters that differed from a count of the table when last compared", wrong);
+        let compared = self.counters_compared.clone();
+        registry.register("counters_compared_timestamp_seconds", "When counters were last compared with the table; 0 is never", compared);
     }
 
     /// The OpenMetrics text.

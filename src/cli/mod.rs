@@ -1,7 +1,9 @@
 //! Subcommands and flags. Every flag reads an environment variable; its doc line is its `--help`. Settings are checked once,
 //! here; what is wrong is told with the flag, the variable and the fix, never with a secret in it.
 
+mod counters;
 mod migrate;
+mod purge;
 mod run;
 mod source;
 
@@ -15,6 +17,7 @@ use crate::{
     broker::{Broker, server::Server},
     controller::{events::EventLevel, watches::Namespaces},
     http::auth::{Access, Credentials},
+    retention::Policy,
     store::{Store, database::Database},
     telemetry::LogFormat,
 };
@@ -61,6 +64,11 @@ enum Command {
     Api(ApiArgs),
     /// Bring the database to this release, or back.
     Migrate(MigrateArgs),
+    /// Compare the counters of the record with a count of its rows, and mend them.
+    Counters(CountersArgs),
+    /// Delete old executions whose SyncExecution is gone, once, by hand.
+    #[command(after_help = CLUSTER_HELP)]
+    Purge(PurgeArgs),
     /// Print the CustomResourceDefinition as YAML.
     Crd,
     /// Print the OpenAPI document of the REST API as JSON.
@@ -150,6 +158,13 @@ struct ControllerArgs {
     /// Which Kubernetes Events to write; each costs the API server a write.
     #[arg(long, env = "EVENTS", value_enum, default_value = "warnings")]
     events: EventLevel,
+    /// Days after its end for which an execution is kept whose SyncExecution is gone: one number for all, like 90, or one for
+    /// each status, like success=90,error=365,cancelled=30. For ever if empty.
+    #[arg(long, env = "RETENTION_DAYS", default_value = "", hide_default_value = true)]
+    retention_days: String,
+    /// Seconds between two comparisons of the counters with a count of all rows; 0 is never.
+    #[arg(long, env = "COUNTERS_COMPARE_SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(0..=31_536_000))]
+    counters_compare_seconds: u32,
     /// Where to serve /healthz, /readyz and /metrics.
     #[arg(long, env = "METRICS_LISTEN", default_value = "0.0.0.0:8081")]
     metrics_listen: SocketAddr,
@@ -214,6 +229,39 @@ struct MigrateArgs {
     wait_seconds: u32,
 }
 
+#[derive(Args)]
+struct CountersArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// verify: list the counters that differ from a count of all rows, and fail if there are any.
+    #[arg(value_enum)]
+    action: CountersAction,
+    /// Put them right, too. Writers may go on meanwhile.
+    #[arg(long)]
+    repair: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CountersAction {
+    Verify,
+}
+
+#[derive(Args)]
+struct PurgeArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The namespaces that the controllers watch, separated by commas; all of them if empty.
+    #[arg(long, env = "WATCH_NAMESPACE", default_value = "", hide_default_value = true)]
+    watch_namespace: Namespaces,
+    /// Days after its end for which an execution is kept: one number for all, like 90, or one for each status, like
+    /// success=90,error=365,cancelled=30.
+    #[arg(long, env = "RETENTION_DAYS", default_value = "", hide_default_value = true)]
+    retention_days: String,
+    /// Only count what would be deleted.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Direction {
     Up,
@@ -230,9 +278,11 @@ impl Cli {
         crate::telemetry::start(&self.log_level, self.log_format)
             .map_err(|error| Failure::Setting(format!("--log-level (LOG_LEVEL): {error}: use error, warn, info, debug or trace")))?;
         match self.command {
-            Command::Controller(args) => run::controller(args).await,
+            Command::Controller(args) => Box::pin(run::controller(args)).await,
             Command::Api(args) => run::api(args).await,
             Command::Migrate(args) => migrate::migrate(args).await,
+            Command::Counters(args) => counters::counters(args).await,
+            Command::Purge(args) => purge::purge(args).await,
             Command::Crd => run::crd(),
             Command::Openapi => run::openapi(),
         }
@@ -241,6 +291,12 @@ impl Cli {
 
 fn zone(name: &str) -> Result<Tz, String> {
     name.parse().map_err(|_| "WORKER_TIMEZONE is an IANA time zone name like America/Cuiaba".to_owned())
+}
+
+/// The policy, if there is one.
+fn retention(days: &str) -> Result<Option<Policy>, Failure> {
+    let policy = (!days.trim().is_empty()).then(|| days.parse()).transpose();
+    policy.map_err(|error| Failure::Setting(format!("--retention-days (RETENTION_DAYS): {error}")))
 }
 
 impl DatabaseArgs {

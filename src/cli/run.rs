@@ -24,7 +24,7 @@ use crate::{
 /// How long pools are given to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-async fn kube_config() -> Result<kube::Config, Failure> {
+pub(super) async fn kube_config() -> Result<kube::Config, Failure> {
     crate::kubernetes::config().await.map_err(|error| {
         let file = std::env::var("KUBECONFIG").map_or_else(|_| "not set".to_owned(), |file| format!("now {file}"));
         Failure::Setting(format!(
@@ -59,6 +59,8 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
         zone: args.zone.worker_timezone,
         gather: Duration::from_millis(args.status_gather_milliseconds.into()),
         events: args.events,
+        retention: super::retention(&args.retention_days)?,
+        compare_counters: Duration::from_secs(args.counters_compare_seconds.into()),
     };
     let metrics = Arc::new(Metrics::new(Role::Controller));
     let health = Arc::new(Health::expecting(&[Dependency::Broker, Dependency::Kubernetes]));
@@ -115,7 +117,7 @@ fn follow(store: &Store, stop: &CancellationToken) {
     tokio::spawn(async move { store.follow(stop).await });
 }
 
-async fn close(store: &Store) {
+pub(super) async fn close(store: &Store) {
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await;
 }
 

@@ -11,6 +11,7 @@ mod object;
 mod queue;
 mod reconcile;
 pub mod status;
+mod upkeep;
 pub mod watches;
 
 use std::{
@@ -44,6 +45,7 @@ use crate::{
     leader::{Elector, Leadership, LeaseConfig},
     metrics::Metrics,
     relay::{Relay, ShownAsPublished},
+    retention::{Policy, Retention},
     store::{Store, batch::Batcher, listen::Change},
 };
 
@@ -84,6 +86,10 @@ pub struct Settings {
     pub gather: Duration,
     /// Which events are written.
     pub events: EventLevel,
+    /// After how long executions are deleted; never without.
+    pub retention: Option<Policy>,
+    /// How often the counters are compared with the table; never if zero.
+    pub compare_counters: Duration,
 }
 
 /// Runs until `stop`, then drains: nothing new is begun, what is under way ends, the lease is released.
@@ -150,6 +156,14 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         metrics: Arc::clone(&metrics),
     };
     tasks.spawn(housekeeping.run(term.clone()));
+    if let Some(policy) = settings.retention {
+        let retention = Retention { store: store.clone(), client: client.clone(), namespaces: namespaces.clone(), policy };
+        tasks.spawn(upkeep::retain(retention, leadership.clone(), Arc::clone(&metrics), term.clone()));
+    }
+    if !settings.compare_counters.is_zero() {
+        let every = settings.compare_counters;
+        tasks.spawn(upkeep::compare(store.clone(), every, leadership.clone(), Arc::clone(&metrics), term.clone()));
+    }
     tasks.spawn({
         let (store, term) = (store.clone(), term.clone());
         async move { store.listen(change_sender, term).await }

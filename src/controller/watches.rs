@@ -43,7 +43,8 @@ pub enum Namespaces {
 
 impl Namespaces {
     /// Their names; none for all of them.
-    pub(super) fn names(&self) -> Option<Vec<String>> {
+    #[must_use]
+    pub fn names(&self) -> Option<Vec<String>> {
         match self {
             Self::All => None,
             Self::Only(names) => Some(names.iter().cloned().collect()),

@@ -19,6 +19,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// All of them, in the order of the column's check.
+    pub const ALL: [Self; 2] = [Self::Update, Self::Backfill];
+
     /// The word in the column `mode`, the message and the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -31,7 +34,7 @@ impl Mode {
     /// The mode of a word of [`Mode::as_str`]; anything else is `None`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Update, Self::Backfill].into_iter().find(|mode| mode.as_str() == word)
+        Self::ALL.into_iter().find(|mode| mode.as_str() == word)
     }
 }
 

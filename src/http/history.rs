@@ -30,6 +30,8 @@ pub fn routes() -> OpenApiRouter<App> {
 const LIMIT_DEFAULT: i64 = 50;
 /// Most executions of a page; more are cut to this.
 const LIMIT_MAX: i64 = 200;
+/// Longest text to look for, in characters.
+const WORDS_MAX: usize = 256;
 
 /// Which page.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -47,6 +49,9 @@ struct HistoryQuery {
     from: Option<String>,
     /// Recorded before: RFC 3339, or local time of the worker without offset.
     to: Option<String>,
+    /// Only with all these words in the error message: whole words, in any order, whatever the case. Its first 4096 characters
+    /// count. A page of a search can show less than `limit` although `next` says that more may follow.
+    error: Option<String>,
     /// `next` of the page before.
     cursor: Option<String>,
 }
@@ -68,6 +73,14 @@ struct HistoryResponse {
     cancelled_count: i64,
     /// Send it as `cursor` for the next page; null on the last one.
     next: Option<String>,
+}
+
+/// Text to look for, if there is a word in it.
+fn words(text: String) -> Result<String, ApiError> {
+    if !text.chars().any(char::is_alphanumeric) || text.contains('\0') || text.chars().count() > WORDS_MAX {
+        return Err(ApiError::BadRequest(format!("error is no text to look for: send words, at most {WORDS_MAX} characters")));
+    }
+    Ok(text)
 }
 
 fn cursor(position: Position) -> String {
@@ -105,7 +118,13 @@ async fn history(
     let time = |name: &str, text: Option<String>| {
         text.map(|text| parse_time(&text, app.zone).map_err(|error| ApiError::BadRequest(format!("{name}: {error}")))).transpose()
     };
-    let filter = Filter { status: query.status, mode: query.mode, from: time("from", query.from)?, to: time("to", query.to)? };
+    let filter = Filter {
+        status: query.status,
+        mode: query.mode,
+        from: time("from", query.from)?,
+        to: time("to", query.to)?,
+        error: query.error.map(words).transpose()?,
+    };
     let (page, totals) = tokio::try_join!(app.store.page(&filter, after, limit), app.store.totals())?;
     Ok(Json(HistoryResponse {
         executions: page.executions.into_iter().map(ExecutionView::from).collect(),

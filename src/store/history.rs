@@ -1,11 +1,15 @@
-//! What people read: one execution, the newest, a page of history, sums. Keyset pages and kept counters: no reader counts
-//! the table or skips over rows.
+//! What people read: one execution, the newest, a page of history. By keyset, and each filter by an index that has the page's
+//! order: a page costs the same wherever it is, however rare what it shows, however many rows there are. Search by the text of
+//! an error is in `search`.
 
 use chrono::{DateTime, Utc};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::{Error, Store, row::select_executions};
+use super::{
+    Error, Store,
+    row::{Row, select_executions},
+};
 use crate::domain::{Execution, Mode, Status};
 
 /// Where a page begins: after the execution with this creation time and id, in the order newest first.
@@ -15,6 +19,17 @@ pub struct Position {
     pub created_at_micros: i64,
     /// `id`, between executions of the same microsecond.
     pub id: i64,
+}
+
+impl Position {
+    /// The position of the execution with this creation time and id.
+    pub(super) const fn of(created_at: DateTime<Utc>, id: i64) -> Self {
+        Self { created_at_micros: created_at.timestamp_micros(), id }
+    }
+
+    pub(super) const fn created_at(self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_micros(self.created_at_micros)
+    }
 }
 
 /// Which executions a page shows.
@@ -28,6 +43,8 @@ pub struct Filter {
     pub from: Option<DateTime<Utc>>,
     /// Recorded before.
     pub to: Option<DateTime<Utc>>,
+    /// Only with all these words in the error message.
+    pub error: Option<String>,
 }
 
 /// A page, newest first.
@@ -37,39 +54,6 @@ pub struct Page {
     pub executions: Vec<Execution>,
     /// Where the next page begins; `None` on the last one.
     pub next: Option<Position>,
-}
-
-/// Sums over all executions of one status.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Counts {
-    /// How many.
-    pub executions: i64,
-    /// How many of them have a duration.
-    pub durations: i64,
-    /// The sum of those durations, in seconds.
-    pub duration_seconds: f64,
-}
-
-/// [`Counts`] of every status.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals([Counts; Status::ALL.len()]);
-
-impl Totals {
-    /// The counts of one status.
-    #[must_use]
-    pub fn of(&self, status: Status) -> Counts {
-        Status::ALL.iter().position(|known| *known == status).map(|index| self.0[index]).unwrap_or_default()
-    }
-
-    /// The counts of all.
-    #[must_use]
-    pub fn all(&self) -> Counts {
-        self.0.iter().fold(Counts::default(), |sum, counts| Counts {
-            executions: sum.executions + counts.executions,
-            durations: sum.durations + counts.durations,
-            duration_seconds: sum.duration_seconds + counts.duration_seconds,
-        })
-    }
 }
 
 impl Store {
@@ -125,75 +109,78 @@ impl Store {
     /// # Errors
     /// [`Error`].
     pub async fn page(&self, filter: &Filter, after: Option<Position>, limit: u16) -> Result<Page, Error> {
-        let after_time = after.and_then(|position| DateTime::from_timestamp_micros(position.created_at_micros));
-        let mut rows = self
-            .call(
-                "read the history",
-                select_executions!(
-                    "SELECT",
-                    "FROM sync_executions
-                     WHERE ($1::text IS NULL OR status = $1)
-                       AND ($2::text IS NULL OR mode = $2)
-                       AND ($3::timestamptz IS NULL OR created_at >= $3)
-                       AND ($4::timestamptz IS NULL OR created_at < $4)
-                       AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6))
-                     ORDER BY created_at DESC, id DESC LIMIT $7",
-                    filter.status.map(Status::as_str),
-                    filter.mode.map(Mode::as_str),
-                    filter.from,
-                    filter.to,
-                    after_time,
-                    after.map_or(0, |position| position.id),
-                    i64::from(limit) + 1,
-                )
-                .fetch_all(&self.pool),
-            )
-            .await?;
+        if let Some(error) = &filter.error {
+            return self.search(error, filter, after, limit).await;
+        }
+        let mut rows = if filter.status.is_none() && filter.mode.is_none() {
+            self.newest_of_all(filter, after, i64::from(limit) + 1).await?
+        } else {
+            self.newest_of_some(filter, after, i64::from(limit) + 1).await?
+        };
         let more = rows.len() > usize::from(limit);
         rows.truncate(limit.into());
-        let next = rows.last().filter(|_| more).map(|last| Position { created_at_micros: last.created_at.timestamp_micros(), id: last.id });
-        // One row that cannot be read, as adopted history may hold, must not hide the others.
-        let readable = |row| Execution::try_from(row).inspect_err(|error| warn!(error = %error, "left out of the history")).ok();
-        let executions = rows.into_iter().filter_map(readable).collect();
-        Ok(Page { executions, next })
+        let next = rows.last().filter(|_| more).map(|last| Position::of(last.created_at, last.id));
+        Ok(Page { executions: readable(rows), next })
     }
 
-    /// The counters.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn totals(&self) -> Result<Totals, Error> {
-        let rows = self
-            .call(
-                "read the counters",
-                sqlx::query!(
-                    r#"SELECT status, sum(executions)::bigint AS "executions!", sum(durations)::bigint AS "durations!",
-                              sum(duration_seconds)::float8 AS "duration_seconds!"
-                       FROM sync_execution_counters GROUP BY status"#
-                )
-                .fetch_all(&self.pool),
-            )
-            .await?;
-        let mut totals = Totals::default();
-        for row in rows {
-            // Adopted history can hold words of its own; they belong to no sum.
-            if let Some(index) = Status::ALL.iter().position(|status| status.as_str() == row.status) {
-                totals.0[index] = Counts { executions: row.executions, durations: row.durations, duration_seconds: row.duration_seconds };
-            }
-        }
-        Ok(totals)
-    }
-
-    /// How many executions were recorded in the last 24 hours.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn last_24h(&self) -> Result<i64, Error> {
+    /// The newest, whatever their status and mode.
+    async fn newest_of_all(&self, filter: &Filter, after: Option<Position>, limit: i64) -> Result<Vec<Row>, Error> {
         self.call(
-            "count the last 24 hours",
-            sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM sync_executions WHERE created_at > now() - interval '24 hours'"#)
-                .fetch_one(&self.pool),
+            "read the history",
+            select_executions!(
+                "SELECT",
+                "FROM sync_executions
+                 WHERE ($1::timestamptz IS NULL OR created_at >= $1)
+                   AND ($2::timestamptz IS NULL OR created_at < $2)
+                   AND ($3::timestamptz IS NULL OR (created_at, id) < ($3, $4))
+                 ORDER BY created_at DESC, id DESC LIMIT $5",
+                filter.from,
+                filter.to,
+                after.and_then(Position::created_at),
+                after.map_or(0, |position| position.id),
+                limit,
+            )
+            .fetch_all(&self.pool),
         )
         .await
     }
+
+    /// The newest of some statuses and modes: of each pair the newest, by the one index that has them in this order, then the
+    /// newest of those.
+    async fn newest_of_some(&self, filter: &Filter, after: Option<Position>, limit: i64) -> Result<Vec<Row>, Error> {
+        let words = |all: &[&str], wanted: Option<&str>| -> Vec<String> {
+            all.iter().filter(|word| wanted.is_none_or(|wanted| **word == wanted)).map(|word| (*word).to_owned()).collect()
+        };
+        let statuses = words(&Status::ALL.map(Status::as_str), filter.status.map(Status::as_str));
+        let modes = words(&Mode::ALL.map(Mode::as_str), filter.mode.map(Mode::as_str));
+        self.call(
+            "read the history",
+            select_executions!(
+                "SELECT",
+                "FROM unnest($1::text[]) AS wanted_status, unnest($2::text[]) AS wanted_mode, LATERAL (
+                     SELECT * FROM sync_executions
+                     WHERE status = wanted_status AND mode = wanted_mode
+                       AND ($3::timestamptz IS NULL OR created_at >= $3)
+                       AND ($4::timestamptz IS NULL OR created_at < $4)
+                       AND ($5::timestamptz IS NULL OR (created_at, id) < ($5, $6))
+                     ORDER BY created_at DESC, id DESC LIMIT $7) AS newest
+                 ORDER BY created_at DESC, id DESC LIMIT $7",
+                &statuses,
+                &modes,
+                filter.from,
+                filter.to,
+                after.and_then(Position::created_at),
+                after.map_or(0, |position| position.id),
+                limit,
+            )
+            .fetch_all(&self.pool),
+        )
+        .await
+    }
+}
+
+/// One row that cannot be read, as adopted history may hold, must not hide the others.
+pub(super) fn readable(rows: Vec<Row>) -> Vec<Execution> {
+    let readable = |row| Execution::try_from(row).inspect_err(|error| warn!(error = %error, "left out of the history")).ok();
+    rows.into_iter().filter_map(readable).collect()
 }

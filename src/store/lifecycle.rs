@@ -1,4 +1,4 @@
-//! Ends that no worker reports: deadline, deletion before publishing, a request that cannot be delivered. And folding the counters.
+//! Ends that no worker reports: deadline, deletion before publishing, a request that cannot be delivered.
 
 use uuid::Uuid;
 
@@ -112,25 +112,5 @@ impl Store {
             )
             .await?;
         Ok(rows.into_iter().map(|row| (row.id, Request { uid: row.uid, namespace: row.namespace, name: row.name })).collect())
-    }
-
-    /// Folds the counters' differences into one row per status. Readers see the same sums before, during and after.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn fold_counters(&self) -> Result<(), Error> {
-        self.write("fold counters", || {
-            sqlx::query!(
-                "WITH folded AS (
-                     DELETE FROM sync_execution_counters
-                     WHERE (SELECT count(*) FROM sync_execution_counters) > 16
-                     RETURNING status, executions, durations, duration_seconds)
-                 INSERT INTO sync_execution_counters (status, executions, durations, duration_seconds)
-                 SELECT status, sum(executions), sum(durations), sum(duration_seconds) FROM folded GROUP BY status"
-            )
-            .execute(&self.pool)
-        })
-        .await?;
-        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! open, every call with a deadline. What a row means is decided in `domain`; what must hold for every writer, in `migrations/`.
 
 pub mod batch;
+pub mod counters;
 pub mod database;
 mod delivery;
 mod ensure;
@@ -12,7 +13,9 @@ mod lifecycle;
 pub mod listen;
 pub mod migrate;
 mod report;
+mod retention;
 mod row;
+mod search;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,11 +25,13 @@ use tokio::sync::watch;
 use self::{database::Database, follow::Moved};
 use crate::crash;
 
+pub use counters::{Counts, Totals};
 pub use delivery::{CLAIM_SECONDS, Claimed};
 pub use ensure::NewExecution;
 pub use error::{Error, explain};
-pub use history::{Counts, Filter, Page, Position, Totals};
+pub use history::{Filter, Page, Position};
 pub use report::{Opened, Reported};
+pub use retention::Ended;
 
 /// How long a call waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -59,10 +64,20 @@ impl Store {
 
     /// Runs one statement under the deadline, naming the operation in whatever goes wrong.
     async fn call<T>(&self, operation: &'static str, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
-        match tokio::time::timeout(CALL_TIMEOUT, statement).await {
+        self.call_within(CALL_TIMEOUT, operation, statement).await
+    }
+
+    /// The same under another deadline.
+    async fn call_within<T>(
+        &self,
+        deadline: Duration,
+        operation: &'static str,
+        statement: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(deadline, statement).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(Error::Failed { operation, address: self.address(), source }),
-            Err(_) => Err(Error::Silent { operation, address: self.address(), seconds: CALL_TIMEOUT.as_secs() }),
+            Err(_) => Err(Error::Silent { operation, address: self.address(), seconds: deadline.as_secs() }),
         }
     }
 
@@ -104,5 +119,7 @@ fn session(options: PgConnectOptions) -> PgConnectOptions {
         ("idle_in_transaction_session_timeout", "10s"),
         // Filters that are not given fold away only when a statement is planned with its values.
         ("plan_cache_mode", "force_custom_plan"),
+        // Every statement reads little: starting other processes would cost more than they save.
+        ("max_parallel_workers_per_gather", "0"),
     ])
 }

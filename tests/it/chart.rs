@@ -217,6 +217,14 @@ fn the_owner_of_the_tables_is_known_to_migrate_alone() {
 }
 
 #[test]
+fn old_executions_are_kept_unless_their_status_has_a_number_of_days() {
+    assert!(render("").variable("controller", "RETENTION_DAYS").is_null());
+    let rendered = render("{controller: {retentionDays: {success: 90, cancelled: 36500}}}");
+    assert_eq!(rendered.variable("controller", "RETENTION_DAYS"), "cancelled=36500,success=90");
+    assert!(rendered.variable("api", "RETENTION_DAYS").is_null());
+}
+
+#[test]
 fn the_api_serves_whom_it_is_told_to() {
     let rendered = render("{api: {auth: {existingSecret: {name: mine, usernameKey: user, passwordKey: pass}}}}");
     let items = &rendered.volume("admin")["secret"]["items"];

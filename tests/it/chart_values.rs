@@ -163,6 +163,7 @@ fn known_metrics() -> BTreeSet<String> {
         }
         metrics.reports.get_or_create(&ReportLabels { via: "x", outcome: "x" }).inc();
         metrics.executions.get_or_create(&StatusLabel { status: "x" }).set(1);
+        metrics.deleted_executions.get_or_create(&StatusLabel { status: "x" }).inc();
         metrics.http_requests.get_or_create(&HttpLabels { method: "x".into(), route: "x".into(), code: 200 }).inc();
         metrics.encode().unwrap()
     });

@@ -336,6 +336,8 @@ async fn help_lists_every_variable_and_shows_no_value_of_a_secret() {
                 "LEASE_IDENTITY",
                 "STATUS_GATHER_MILLISECONDS",
                 "EVENTS",
+                "RETENTION_DAYS",
+                "COUNTERS_COMPARE_SECONDS",
                 "METRICS_LISTEN",
                 "DATABASE_MAX_CONNECTIONS",
                 "KUBECONFIG",
@@ -358,6 +360,8 @@ async fn help_lists_every_variable_and_shows_no_value_of_a_secret() {
             ],
         ),
         ("migrate", &["MIGRATE_WAIT_SECONDS"]),
+        ("counters", &["DATABASE_URL"]),
+        ("purge", &["RETENTION_DAYS", "WATCH_NAMESPACE", "KUBECONFIG"]),
     ] {
         let help = settings().succeed(&[subcommand, "--help"]).await;
         for variable in everywhere.iter().chain(&database).chain(own) {

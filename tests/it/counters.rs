@@ -10,7 +10,7 @@ use sync_operator::{
 };
 use tokio::time::timeout;
 
-use crate::common::{invariants::WRONG_COUNTERS, world::World};
+use crate::common::{eventually, invariants::WRONG_COUNTERS, world::World};
 
 fn store(world: &World) -> Store {
     Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5)
@@ -123,4 +123,69 @@ async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_
     assert_eq!(store.mark_published(&[first]).await.unwrap(), [0_i64; 0], "its report was the proof");
     assert_eq!(world.number(WRONG_COUNTERS).await, 0);
     assert_eq!(world.number("SELECT sum(executions)::bigint FROM sync_execution_counters WHERE status = 'success'").await, 32);
+}
+
+/// Rows that the counters know nothing of, and counters of rows that are gone.
+async fn make_drift(world: &World) {
+    for sql in [
+        "INSERT INTO sync_executions (mode, status, duration_seconds) VALUES ('update', 'success', 1.5), ('update', 'cancelled', NULL)",
+        "ALTER TABLE sync_executions DISABLE TRIGGER USER",
+        "INSERT INTO sync_executions (mode, status, duration_seconds) SELECT 'update', 'success', 0.25 FROM generate_series(1, 3)",
+        "DELETE FROM sync_executions WHERE status = 'cancelled'",
+        "ALTER TABLE sync_executions ENABLE TRIGGER USER",
+    ] {
+        world.sql(sql).await;
+    }
+}
+
+#[tokio::test]
+async fn the_command_fails_on_counters_that_differ_and_puts_them_right() {
+    let world = World::new("counters-verify").await;
+    let settings = world.settings();
+    assert_eq!(settings.succeed(&["counters", "verify"]).await, "all counters equal a count of the rows\n");
+    make_drift(&world).await;
+    let found = settings.run(&["counters", "verify"]).await;
+    assert!(found.code == Some(1) && found.err.contains("put them right by --repair"), "{found:?}");
+    let lines: Vec<Vec<&str>> = found.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["COUNTER", "KEPT", "COUNTED", "KEPT", "SECONDS", "COUNTED", "SECONDS"]);
+    assert_eq!(lines[1..3], [vec!["cancelled", "1", "0", "0.00", "0.00"], vec!["success", "1", "4", "1.50", "2.25"]]);
+    assert!(lines[3..].iter().all(|line| line[3..] == ["-", "-"]) && lines.len() > 3, "minutes of the last day differ too: {found:?}");
+    assert!(world.number(WRONG_COUNTERS).await > 0, "looking changes nothing");
+
+    let repaired = settings.succeed(&["counters", "verify", "--repair"]).await;
+    assert!(repaired.contains("put right: "), "{repaired}");
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0);
+    settings.succeed(&["counters", "verify"]).await;
+    let store = store(&world);
+    assert_eq!((store.totals().await.unwrap().all().executions, store.last_24h().await.unwrap()), (4, 4));
+}
+
+#[tokio::test]
+async fn a_repair_beside_writers_is_right_and_two_of_them_are_no_more_than_one() {
+    let world = World::new("counters-repair").await;
+    make_drift(&world).await;
+    let (one, other) = (store(&world), store(&world));
+    let repairs = async {
+        for _ in 0..5 {
+            let (first, second) = Box::pin(futures::future::try_join(one.repair_counters(), other.repair_counters())).await.unwrap();
+            assert!(first.is_empty() || second.is_empty(), "put right twice: {first:?} {second:?}");
+            one.fold_counters().await.unwrap();
+        }
+    };
+    tokio::join!(repairs, futures::future::join_all((0..4).map(|writer| scribble(&world.database_url, writer))));
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0);
+    assert_eq!(one.counter_drift().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_leader_tells_of_counters_that_differ() {
+    let world = World::new("counters-metric").await;
+    make_drift(&world).await;
+    let controller = world.settings().with("COUNTERS_COMPARE_SECONDS", 1).start("controller");
+    controller.ready().await;
+    controller.logged("counters differ from the table").await;
+    assert!(controller.metric("sync_operator_counters_wrong").await > 1.0);
+    assert!(controller.metric("sync_operator_counters_compared_timestamp_seconds").await > 1.0);
+    store(&world).repair_counters().await.unwrap();
+    eventually("the metric to fall", async || (controller.metric("sync_operator_counters_wrong").await < 0.5).then_some(())).await;
 }

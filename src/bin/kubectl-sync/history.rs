@@ -1,6 +1,6 @@
 //! `kubectl sync history`: the newest executions. Reads a page at a time and keeps no more than it will print.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, Utc};
 use clap::{Args, builder::PossibleValuesParser};
@@ -28,6 +28,9 @@ pub struct HistoryArgs {
     /// Only those created since so long ago.
     #[arg(long, value_name = "DURATION", value_parser = age::parse_positive)]
     since: Option<Duration>,
+    /// Only with all these words in their error: whole words, in any order, whatever the case.
+    #[arg(long, value_name = "WORDS")]
+    error: Option<String>,
     /// Of all namespaces.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -47,7 +50,10 @@ pub async fn run(args: &HistoryArgs, cluster: &Cluster) -> Result<(), Failure> {
     let mut newest = Newest::new(args.limit);
     cluster
         .each_page(args.all_namespaces, &fields.join(","), |page| {
-            newest.take(page.into_iter().filter(|object| since.is_none_or(|since| created(object) >= since)));
+            let wanted = |object: &SyncExecution| {
+                since.is_none_or(|since| created(object) >= since) && args.error.as_ref().is_none_or(|error| failed_with(object, error))
+            };
+            newest.take(page.into_iter().filter(wanted));
         })
         .await?;
     let objects = newest.into_sorted();
@@ -57,6 +63,15 @@ pub async fn run(args: &HistoryArgs, cluster: &Cluster) -> Result<(), Failure> {
         return Ok(());
     }
     print(&many(&objects, args.output, args.all_namespaces, now)?)
+}
+
+/// Whether the object's error has all those words.
+fn failed_with(object: &SyncExecution, wanted: &str) -> bool {
+    let words = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
+    };
+    let error = object.status.as_ref().and_then(|status| status.error.as_deref());
+    error.is_some_and(|error| words(wanted).is_subset(&words(error)))
 }
 
 /// When the object was created.
@@ -125,6 +140,15 @@ mod tests {
         newest.take([at("older", 0), at("newer", 5)]);
         assert_eq!(newest.kept.len(), 2, "no more is kept than asked for");
         assert_eq!(names(newest), ["newest", "newer"]);
+    }
+
+    #[test]
+    fn an_error_is_found_by_its_words_and_what_did_not_fail_by_none() {
+        let failed = object("failed", serde_json::json!({"error": "page 17: the source answered 503"}));
+        for (wanted, found) in [("503", true), ("Answered page", true), ("answer", false), ("source 504", false), ("page-17", true)] {
+            assert_eq!(failed_with(&failed, wanted), found, "{wanted}");
+        }
+        assert!(!failed_with(&object("runs", Value::Null), "503"));
     }
 
     #[test]

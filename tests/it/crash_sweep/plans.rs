@@ -7,8 +7,8 @@ use super::{
 };
 use crate::common::crash_points::{Moment, Plan};
 
-/// Every effect of the controller, sorted.
-pub const CONTROLLER: [&str; 22] = [
+/// Every effect of the controller, sorted, but that of the retention: what it deletes ended long ago.
+pub const CONTROLLER: [&str; 23] = [
     "ack a report",
     "cancel abandoned executions",
     "cancel executions of deleted objects",
@@ -17,6 +17,7 @@ pub const CONTROLLER: [&str; 22] = [
     "end an execution as failed",
     "end overdue executions",
     "fold counters",
+    "fold the counters of the last day",
     "mark executions as published",
     "note a publish problem",
     "note that the broker is away",
@@ -38,11 +39,12 @@ const API: [&str; 4] = ["create an object", "match a run of the worker", "record
 
 /// Those that come by the clock, again and again, mostly with nothing to do: how often depends on how long a run takes, so only so
 /// many are tried. What they do to the work of the sweep is among the first of them.
-const BY_THE_CLOCK: [(&str, u64); 5] = [
+const BY_THE_CLOCK: [(&str, u64); 6] = [
     ("cancel abandoned executions", 5),
     ("claim executions", 10),
     ("end overdue executions", 5),
     ("fold counters", 1),
+    ("fold the counters of the last day", 1),
     ("renew the lease", 3),
 ];
 

@@ -1,0 +1,5 @@
+DROP TRIGGER sync_executions_count_minutes_truncate ON sync_executions;
+DROP TRIGGER sync_executions_count_minutes_delete ON sync_executions;
+DROP TRIGGER sync_executions_count_minutes_insert ON sync_executions;
+DROP FUNCTION sync_executions_count_minutes();
+DROP TABLE sync_execution_minutes;
