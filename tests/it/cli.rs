@@ -360,8 +360,6 @@ async fn help_lists_every_variable_and_shows_no_value_of_a_secret() {
             ],
         ),
         ("migrate", &["MIGRATE_WAIT_SECONDS"]),
-        ("counters", &["DATABASE_URL"]),
-        ("purge", &["RETENTION_DAYS", "WATCH_NAMESPACE", "KUBECONFIG"]),
     ] {
         let help = settings().succeed(&[subcommand, "--help"]).await;
         for variable in everywhere.iter().chain(&database).chain(own) {
