@@ -92,7 +92,8 @@ async fn a_wall_clock_that_jumps_or_runs_at_double_speed_costs_the_leader_nothin
     let file = |name: &str| PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}.clock", world.name));
     let (own, other) = (file("leader"), file("standby"));
     std::fs::write(&own, "+0").unwrap();
-    std::fs::write(&other, "-10m").unwrap();
+    // Ahead, never behind: the servers' certificates are valid from the moment when these servers were first started.
+    std::fs::write(&other, "+30m").unwrap();
     // Long, so that a slow machine loses it as little as a wrong clock.
     let settings = world.settings().with("LEASE_DURATION_SECONDS", 15);
     let first = with_clock(settings.clone(), &own).start("controller");
@@ -101,7 +102,7 @@ async fn a_wall_clock_that_jumps_or_runs_at_double_speed_costs_the_leader_nothin
     second.logged("standing by").await;
     let lease = async || leases(&world).get("sync-operator").await.unwrap();
     let mut seen = Vec::new();
-    for (number, clock) in ["+10m", "-10m", "+0 x2"].into_iter().enumerate() {
+    for (number, clock) in ["+20m", "+10m", "+0 x2"].into_iter().enumerate() {
         std::fs::write(&own, clock).unwrap();
         world.create(&format!("sx-{number}"), update()).await;
         let before = lease().await.metadata.resource_version;
@@ -112,7 +113,7 @@ async fn a_wall_clock_that_jumps_or_runs_at_double_speed_costs_the_leader_nothin
         .await;
         seen.push(renewed.duration_since(Timestamp::now()).as_secs());
     }
-    assert!(seen[0] > 300 && seen[1] < -300, "the clock did not move: {seen:?}");
+    assert!(seen[0] > 900 && (300..900).contains(&seen[1]), "the clock did not move: {seen:?}");
     let taken = work(&world, &mut worker, 3).await;
     check(&world, 3, &taken).await;
     assert_eq!(taken.len(), 3, "each once");
@@ -120,7 +121,7 @@ async fn a_wall_clock_that_jumps_or_runs_at_double_speed_costs_the_leader_nothin
     assert!(!second.log().contains("\"leading\""), "the standby took it");
     Fault {
         row: "L3",
-        fault: "wall clock of the leader +10 min, -10 min, at double speed; that of the standby -10 min",
+        fault: "wall clock of the leader 20 min ahead, then back by 10 min, then back and at double speed; that of the standby 30 min ahead",
         injected: "libfaketime below the real program, the monotonic clock left alone",
         asserted: "the leader keeps its lease, the standby does not take it, each message once (I1–I5)",
     }

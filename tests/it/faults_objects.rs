@@ -135,6 +135,9 @@ async fn a_namespace_that_is_deleted_takes_its_objects_and_leaves_their_record()
     let mut worker = world.worker().await;
     create("published").await.unwrap();
     worker.take().await;
+    // The worker has it sooner than the relay has its confirm.
+    let published = "SELECT count(*) FROM sync_executions WHERE published_at IS NOT NULL";
+    eventually("it to be marked", async || (world.number(published).await == 1).then_some(())).await;
     proxy.set(Mode::Refuse);
     proxy.cut();
     create("waiting").await.unwrap();
