@@ -28,7 +28,8 @@ impl Protocol {
             state.false_alarm = true;
             return;
         }
-        let wanted = Shown::of(execution, entry);
+        let mut wanted = Shown::of(execution, entry);
+        wanted.published |= self.is(Broken::ShownBeforeMarked) && state.in_hand(execution);
         if cached == Some(wanted) || known.answered == Some(wanted) || !state.replicas[replica].leads() {
             return;
         }

@@ -1,5 +1,7 @@
 //! What there is: objects, rows, lease, replicas, queue, reports under way. Plain data, and small questions to it.
 
+use std::{cell::RefCell, collections::HashMap};
+
 use sync_operator::{
     controller::{object, status},
     domain::{Mode, Phase, Status, execution::PublishProblem, message::Delivery},
@@ -39,13 +41,20 @@ pub struct Shown {
 impl Shown {
     /// The status of a row, as the controller computes it.
     pub fn of(execution: usize, entry: &Entry) -> Self {
-        let status = status::of(&entry.row.execution(id(execution), uid(entry.object)), Some(1));
-        Self {
-            execution: status.execution_id.unwrap().parse::<usize>().unwrap() - 1,
-            revision: status.revision.unwrap(),
-            phase: status.phase.unwrap(),
-            published: status.publish_time.is_some(),
+        thread_local! {
+            // There are few rows and many states, and a status has many words.
+            static KNOWN: RefCell<HashMap<(usize, Row), Shown>> = RefCell::default();
         }
+        let compute = || {
+            let status = status::of(&entry.row.execution(id(execution), uid(entry.object)), Some(1));
+            Self {
+                execution: status.execution_id.unwrap().parse::<usize>().unwrap() - 1,
+                revision: status.revision.unwrap(),
+                phase: status.phase.unwrap(),
+                published: status.publish_time.is_some(),
+            }
+        };
+        KNOWN.with_borrow_mut(|known| *known.entry((execution, entry.row)).or_insert_with(compute))
     }
 
     /// Whether it shows more than that row.
