@@ -40,10 +40,9 @@ impl Protocol {
             Action::Crash(replica, sent) => crash(state, replica, sent),
             Action::Restart(replica) if !state.replicas[replica].alive => state.replicas[replica].alive = true,
             Action::TimePasses => {
-                let later = |age: u8| (age + 1).min(3);
-                state.lease.age = later(state.lease.age);
-                for replica in &mut state.replicas {
-                    replica.term = replica.term.map(later);
+                let ages = state.replicas.iter_mut().filter_map(|replica| replica.term.as_mut());
+                for age in ages.chain([&mut state.lease.age]) {
+                    *age = (*age + 1).min(3);
                 }
             }
             _ => {}
@@ -94,36 +93,37 @@ impl Protocol {
         state.lease = Lease { holder: Some(replica), age: 0 };
         state.replicas[replica].term = Some(0);
     }
+}
 
-    pub(super) fn ends(&self, state: &mut State, action: Action) {
-        match action {
-            Action::CancelDeleted(replica, object) if state.replicas[replica].leads() && state.replicas[replica].known[object].deleted => {
-                state.replicas[replica].known[object].deleted = false;
-                for execution in state.executions(|entry| entry.object == object) {
+/// The ends that no worker reports.
+pub(super) fn ends(state: &mut State, action: Action) {
+    match action {
+        Action::CancelDeleted(replica, object) if state.replicas[replica].leads() && state.replicas[replica].known[object].deleted => {
+            state.replicas[replica].known[object].deleted = false;
+            for execution in state.executions(|entry| entry.object == object) {
+                state.entries[execution].apply(Operation::CancelDeleted);
+            }
+        }
+        Action::Sweep(replica) if state.replicas[replica].leads() && state.replicas[replica].listed => {
+            for execution in 0..state.entries.len() {
+                let object = state.entries[execution].object;
+                // What the cache does not know is asked for.
+                let gone = state.replicas[replica].known[object].cached.is_none() && there(state, object).is_none();
+                if gone && state.entries[execution].is_waiting() {
                     state.entries[execution].apply(Operation::CancelDeleted);
                 }
             }
-            Action::Sweep(replica) if state.replicas[replica].leads() && state.replicas[replica].listed => {
-                for execution in 0..state.entries.len() {
-                    let object = state.entries[execution].object;
-                    // What the cache does not know is asked for.
-                    let gone = state.replicas[replica].known[object].cached.is_none() && there(state, object).is_none();
-                    if gone && state.entries[execution].is_waiting() {
-                        state.entries[execution].apply(Operation::CancelDeleted);
-                    }
-                }
-                state.replicas[replica].swept = true;
-            }
-            Action::CancelAbandoned(replica) if state.replicas[replica].leads() => {
-                state.entries.iter_mut().for_each(|entry| entry.apply(Operation::CancelAbandoned));
-            }
-            Action::DeadlinePasses(replica, execution) if state.replicas[replica].leads() => {
-                state.entries[execution].row.overdue = true;
-                state.entries[execution].apply(Operation::EndOverdue);
-                state.entries[execution].row.overdue = false;
-            }
-            _ => {}
+            state.replicas[replica].swept = true;
         }
+        Action::CancelAbandoned(replica) if state.replicas[replica].leads() => {
+            state.entries.iter_mut().for_each(|entry| entry.apply(Operation::CancelAbandoned));
+        }
+        Action::DeadlinePasses(replica, execution) if state.replicas[replica].leads() => {
+            state.entries[execution].row.overdue = true;
+            state.entries[execution].apply(Operation::EndOverdue);
+            state.entries[execution].row.overdue = false;
+        }
+        _ => {}
     }
 }
 

@@ -5,7 +5,11 @@ use std::collections::{HashSet, VecDeque};
 
 use serde_json::{Value, json};
 use sync_operator::{
-    domain::{Status, execution::FinishReason, report::ValidReport},
+    domain::{
+        Status,
+        execution::{FinishReason, PublishProblem},
+        report::ValidReport,
+    },
     source::Source,
     store::{Reported, Store, database::Database},
 };
@@ -64,7 +68,7 @@ async fn write(world: &World, namespace: &str, rows: &[Row]) -> Vec<(i64, Uuid)>
         .iter()
         .map(|row| {
             json!({
-                "status": row.status.as_str(), "claim": claim(row), "problem": row.problem.map(|problem| problem.as_str()),
+                "status": row.status.as_str(), "claim": claim(row), "problem": row.problem.map(PublishProblem::as_str),
                 "published": row.published, "started": row.started, "reason": row.reason.map(FinishReason::as_str),
                 "deleted": row.deleted, "held": row.held, "overdue": row.overdue,
             })
@@ -147,7 +151,7 @@ async fn read(world: &World, namespace: &str) -> Vec<Value> {
 /// What is compared, as the model says it.
 fn seen(row: &Row) -> Value {
     json!({
-        "status": row.status.as_str(), "revision": row.revision, "problem": row.problem.map(|problem| problem.as_str()),
+        "status": row.status.as_str(), "revision": row.revision, "problem": row.problem.map(PublishProblem::as_str),
         "reason": row.reason.map(FinishReason::as_str), "claim": claim(row), "published": row.published, "started": row.started,
         "finished": row.status.is_final(), "deleted": row.deleted, "held": row.held,
     })

@@ -56,12 +56,16 @@ impl Protocol {
             Action::Answer(replica, answer) => answered(state, replica, answer),
             Action::Mark(replica) => {
                 let Relay::Answered(confirmed, failed) = state.replicas[replica].relay.clone() else { return };
-                confirmed.into_iter().for_each(|execution| state.entries[execution].apply(Operation::MarkPublished));
+                for execution in confirmed {
+                    state.entries[execution].apply(Operation::MarkPublished);
+                }
                 state.replicas[replica].relay = if failed.is_empty() { Relay::Idle } else { Relay::Failed(failed) };
             }
             Action::Release(replica) => {
                 let Relay::Failed(failed) = state.replicas[replica].relay.clone() else { return };
-                failed.into_iter().for_each(|(execution, problem)| self.release(state, execution, problem));
+                for (execution, problem) in failed {
+                    self.release(state, execution, problem);
+                }
                 state.replicas[replica].relay = Relay::Idle;
             }
             Action::ClaimRunsOut(execution) if state.claimed(execution) && !self.is(Broken::EndlessClaim) => {
@@ -107,7 +111,9 @@ impl Protocol {
         let Relay::Claimed(batch) = relay else { return };
         let batch = std::mem::take(batch);
         if self.is(Broken::MarkBeforeConfirm) {
-            batch.iter().for_each(|execution| state.entries[*execution].apply(Operation::MarkPublished));
+            for execution in &batch {
+                state.entries[*execution].apply(Operation::MarkPublished);
+            }
         }
         // Leadership may have passed: then the claims are left to run out.
         *relay = if leads { Relay::Sending(batch) } else { Relay::Idle };

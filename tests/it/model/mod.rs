@@ -120,7 +120,7 @@ impl Protocol {
             }
             Action::TakeLease(_) | Action::EndTerm(_) | Action::List(_) | Action::Watch(..) => self.leadership(state, action),
             Action::CancelDeleted(..) | Action::Sweep(_) | Action::CancelAbandoned(_) | Action::DeadlinePasses(..) => {
-                self.ends(state, action);
+                cluster::ends(state, action);
             }
             Action::Reconcile(replica, object) => self.reconcile(state, replica, object),
             Action::WriteLands(..) | Action::WriteGivenUp(..) | Action::StrayLands(_) | Action::StrayLost(_) => self.write(state, action),
