@@ -7,7 +7,7 @@ pub mod events;
 mod housekeeping;
 mod ids;
 mod mirror;
-mod object;
+pub mod object;
 mod queue;
 mod reconcile;
 pub mod status;

@@ -31,6 +31,7 @@ mod install;
 mod libraries;
 mod libraries_sqlx_kube;
 mod lost_record;
+mod model;
 mod objects;
 mod outages;
 mod path;
