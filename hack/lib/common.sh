@@ -44,6 +44,16 @@ signal_tagged() { # TAG SIGNAL
   ((${#pids[@]} == 0)) || kill -s "$2" "${pids[@]}" 2>/dev/null || true
 }
 
+# Whether every thread of every process is stopped.
+is_frozen() { # TAG
+  local pid pids
+  mapfile -t pids < <(pids_tagged "$1")
+  ((${#pids[@]} > 0)) || return 1
+  for pid in "${pids[@]}"; do
+    awk '/^State:/ && $2 != "T" { exit 1 }' "/proc/$pid/task"/*/status 2>/dev/null || return 1
+  done
+}
+
 none_tagged() { [[ -z $(pids_tagged "$1") ]]; }
 
 # Waits for the event itself: COMMAND is asked again until it says yes or SECONDS are over.

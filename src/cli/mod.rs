@@ -308,8 +308,9 @@ impl DatabaseArgs {
 }
 
 impl StoreArgs {
-    fn store(self) -> Result<Store, Failure> {
-        Ok(Store::new(self.database.database()?, self.database_max_connections))
+    /// With that many connections kept back for what is beside the pool.
+    fn store(self, beside: u32) -> Result<Store, Failure> {
+        Ok(Store::new(self.database.database()?, self.database_max_connections - beside))
     }
 }
 

@@ -40,7 +40,8 @@ async fn listen(address: std::net::SocketAddr, flag: &str) -> Result<TcpListener
 }
 
 pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
-    let store = args.store.store()?;
+    // The listener has one.
+    let store = args.store.store(1)?;
     let broker = args.broker.broker()?;
     let config = kube_config().await?;
     let listener = listen(args.metrics_listen, "metrics-listen").await?;
@@ -85,7 +86,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
-    let store = args.store.store()?;
+    let store = args.store.store(0)?;
     let access = args.admin.access()?;
     let config = kube_config().await?;
     let listener = listen(args.api_listen, "api-listen").await?;

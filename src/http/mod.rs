@@ -24,6 +24,7 @@ use kube::Client;
 use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::set_header::SetResponseHeaderLayer;
+use tracing::error;
 use utoipa::{
     Modify, OpenApi,
     openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -118,20 +119,27 @@ struct Guard {
     metrics: Arc<Metrics>,
 }
 
-/// Deadline, load limit and metrics of a request.
+/// Deadline, load limit and metrics of a request. It is worked on in a task of its own: a client that goes away must break off
+/// neither a statement nor the opening of a connection, or impatient clients would keep the pool empty for all.
 async fn guarded(State(guard): State<Guard>, route: MatchedPath, request: Request, next: Next) -> Response {
-    let started = std::time::Instant::now();
-    let method = request.method().to_string();
-    let response = match guard.permits.try_acquire() {
-        Err(_) => ApiError::Unavailable("too many requests at the moment: try again later".to_owned()).into_response(),
-        Ok(_permit) => timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
-            ApiError::Unavailable(format!("no answer within {} s: try again later", REQUEST_TIMEOUT.as_secs())).into_response()
-        }),
-    };
-    let labels = HttpLabels { method, route: route.as_str().to_owned(), code: response.status().as_u16() };
-    guard.metrics.http_requests.get_or_create(&labels).inc();
-    guard.metrics.http_seconds.observe(started.elapsed().as_secs_f64());
-    response
+    let work = tokio::spawn(async move {
+        let started = std::time::Instant::now();
+        let method = request.method().to_string();
+        let response = match guard.permits.try_acquire() {
+            Err(_) => ApiError::Unavailable("too many requests at the moment: try again later".to_owned()).into_response(),
+            Ok(_permit) => timeout(REQUEST_TIMEOUT, next.run(request)).await.unwrap_or_else(|_| {
+                ApiError::Unavailable(format!("no answer within {} s: try again later", REQUEST_TIMEOUT.as_secs())).into_response()
+            }),
+        };
+        let labels = HttpLabels { method, route: route.as_str().to_owned(), code: response.status().as_u16() };
+        guard.metrics.http_requests.get_or_create(&labels).inc();
+        guard.metrics.http_seconds.observe(started.elapsed().as_secs_f64());
+        response
+    });
+    work.await.unwrap_or_else(|broken| {
+        error!(error = %broken, "answered 500");
+        ApiError::Internal("the request broke off; the log of the server says why".to_owned()).into_response()
+    })
 }
 
 /// Serves until `stop`; requests under way end first. A client that holds a connection and says nothing, or half a request,

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{
+    Connection,
+    postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions},
+};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -21,17 +24,36 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// When the database moved: connections that were opened before are not used again.
 pub(super) type Moved = Option<Instant>;
 
-/// A pool that gives up what was opened before the last move. Opens nothing yet.
+/// How long a connection is believed to be alive after it was last used: a busy pool asks nothing before it lends one.
+const FRESH: Duration = Duration::from_millis(500);
+/// How long one may take to answer before it is lent: there must be time left to open another.
+const LENT_WITHIN: Duration = Duration::from_secs(2);
+
+/// A pool that gives up what was opened before the last move, and what does not answer. Opens nothing yet.
+///
+/// The pool's own tests have no deadline: a connection that fell silent would keep its place for ever on its way back.
 pub(super) fn pool(database: &Database, moved: &watch::Sender<Moved>, max_connections: u32) -> PgPool {
     let moved = moved.subscribe();
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .before_acquire(move |_, connection| {
-            let current = moved.borrow().is_none_or(|moved| connection.age < moved.elapsed());
-            Box::pin(std::future::ready(Ok(current)))
+        .test_before_acquire(false)
+        .before_acquire(move |connection, about| {
+            let current = moved.borrow().is_none_or(|moved| about.age < moved.elapsed());
+            Box::pin(async move {
+                if current && about.idle_for > FRESH {
+                    answers(connection, LENT_WITHIN).await?;
+                }
+                Ok(current)
+            })
         })
+        .after_release(|connection, _| Box::pin(async move { answers(connection, ACQUIRE_TIMEOUT).await.map(|()| true) }))
         .connect_lazy_with(session(database.options()))
+}
+
+/// An error unless the connection answers in time. What is left of a statement that was given up is read first.
+async fn answers(connection: &mut PgConnection, within: Duration) -> Result<(), sqlx::Error> {
+    timeout(within, connection.ping()).await.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 impl Store {

@@ -33,12 +33,13 @@ pub use history::{Filter, Page, Position};
 pub use report::{Opened, Reported};
 pub use retention::Ended;
 
-/// How long a call waits for a connection of the pool.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a call waits for a connection of the pool. One that is being opened is given up then, so a server under load needs
+/// enough time for it: else every try adds to the load and none succeeds.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the server works on a statement.
 const STATEMENT_TIMEOUT: &str = "10s";
 /// How long this side waits for a statement, in case the server is silent; more than both of the above.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const CALL_TIMEOUT: Duration = Duration::from_secs(16);
 
 /// The record of all executions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -49,7 +50,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// A store for that database. Connects when first used, so it can be made while the database is down.
+    /// A store for that database, with a pool of so many connections; [`Store::listen`] has one of its own beside it. Connects
+    /// when first used, so it can be made while the database is down.
     #[must_use]
     pub fn new(database: Database, max_connections: u32) -> Self {
         let moved = watch::Sender::new(None);

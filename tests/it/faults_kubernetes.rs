@@ -8,10 +8,12 @@ use std::{
 };
 
 use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
-    ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams, WatchEvent, WatchParams},
 };
+use reqwest::Method;
 use serde_json::{Value, json};
 use sync_operator::crd::SyncExecutionStatus;
 
@@ -25,6 +27,41 @@ use crate::common::{
     proxy::Mode,
     world::World,
 };
+
+#[tokio::test]
+async fn a_frozen_api_server_holds_up_nothing_but_what_needs_it() {
+    let private = Private::start("apiserver");
+    let world = World::with(&private, "k1-frozen").await;
+    let (controller, api, mut worker) = (world.controller().await, world.api().await, world.worker().await);
+    world.create("before", update()).await;
+    worker.take().await;
+    world.phase("before", "Queued").await;
+
+    private.stop("STOP");
+    let asked = Instant::now();
+    let (code, problem) = api.call(Method::POST, "/sync/force", Some(json!({"mode": "update"}))).await;
+    assert_eq!(code, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("Kubernetes"), "{problem}");
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
+    assert_eq!(world.sql("UPDATE sync_executions SET status = 'success', records_processed = 5").await, 1);
+    assert_eq!(api.get("/sync/status").await["records_processed"], 5);
+    controller.logged("leadership ended").await;
+
+    private.stop("CONT");
+    let thawed = Instant::now();
+    world.phase("before", "Succeeded").await;
+    world.create("after", update()).await;
+    // The request that was answered 503 was taken after all, or it was not.
+    let after = world.phase("after", "Queued").await.execution_id.unwrap().parse::<i64>().unwrap();
+    while worker.take().await.execution() != after {}
+    Fault {
+        row: "K1",
+        fault: "API server frozen for longer than the lease",
+        injected: "SIGSTOP and SIGCONT on kube-apiserver",
+        asserted: "/sync/force says 503 within its deadline, reports are taken and read (I7); after the thaw all is shown and recorded (I5)",
+    }
+    .held(&format!("all was served {} s after the thaw", thawed.elapsed().as_secs()), 0);
+}
 
 #[tokio::test]
 async fn a_watch_that_is_too_old_to_go_on_lists_anew_and_records_nothing_twice() {
@@ -203,6 +240,84 @@ async fn statuses(world: &World) -> Arc<Mutex<HashMap<String, Shown>>> {
         }
     });
     shown
+}
+
+#[tokio::test]
+async fn an_api_server_that_turns_writes_away_costs_neither_the_lease_nor_a_message() {
+    let world = World::new("k7").await;
+    let account = Account::new(&world);
+    account.may_serve(&world.name);
+    let tight = TightLevel::for_statuses_of(&world);
+    let controller = world.settings().with("KUBECONFIG", account.kubeconfig()).start("controller");
+    controller.ready().await;
+    let mut worker = world.worker().await;
+    let created = (0..100).map(|number| {
+        let world = &world;
+        async move { world.create(&format!("sx-{number}"), update()).await }
+    });
+    futures::future::join_all(created).await;
+    let taken = work(&world, &mut worker, 100).await;
+    let rejected = eventually("writes to be turned away", async || {
+        let rejected = tight.rejected().await;
+        (rejected > 0.0).then_some(rejected)
+    })
+    .await;
+    tight.lift();
+    check(&world, 100, &taken).await;
+    assert_eq!(second_copies(&taken), 0);
+    assert!(!controller.log().contains("leadership ended"));
+    let leases = Api::<Lease>::namespaced(world.client.clone(), &world.name).list(&kube::api::ListParams::default()).await.unwrap();
+    assert_eq!(leases.items[0].spec.as_ref().unwrap().lease_transitions.unwrap_or_default(), 0, "one term");
+    Fault {
+        row: "K7",
+        fault: "429: the API server turns status writes away",
+        injected: "API Priority and Fairness: our own account in a level of one seat without a queue",
+        asserted: "one term of leadership, every message goes out once (I2, I3), every end is shown (I5)",
+    }
+    .held(&format!("at least {rejected} writes were answered 429 for 100 objects"), 0);
+}
+
+/// A priority level in which only one of the account's status writes is served at a time, and no other waits.
+struct TightLevel<'a> {
+    world: &'a World,
+}
+
+impl<'a> TightLevel<'a> {
+    fn for_statuses_of(world: &'a World) -> Self {
+        let version = "flowcontrol.apiserver.k8s.io/v1";
+        let limited = json!({
+            "nominalConcurrencyShares": 0, "lendablePercent": 0, "borrowingLimitPercent": 0, "limitResponse": {"type": "Reject"},
+        });
+        let rules = json!([{
+            "subjects": [{"kind": "ServiceAccount", "serviceAccount": {"name": "controller", "namespace": world.name}}],
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["sync.pncp.io"], "resources": ["syncexecutions/status"], "namespaces": ["*"]}],
+        }]);
+        let spec = json!({
+            "matchingPrecedence": 100, "priorityLevelConfiguration": {"name": world.name},
+            "distinguisherMethod": {"type": "ByUser"}, "rules": rules,
+        });
+        for (kind, spec) in [("PriorityLevelConfiguration", json!({"type": "Limited", "limited": limited})), ("FlowSchema", spec)] {
+            let object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": world.name}, "spec": spec});
+            let done = world.kubectl(&["apply", "-f", "-"], Some(&object));
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        }
+        Self { world }
+    }
+
+    /// How many were turned away, as the API server counts them.
+    async fn rejected(&self) -> f64 {
+        let request = axum::http::Request::get("/metrics").body(Vec::new()).unwrap();
+        let text = self.world.client.request_text(request).await.unwrap();
+        let ours = format!("flow_schema=\"{}\"", self.world.name);
+        let lines = text.lines().filter(|line| line.starts_with("apiserver_flowcontrol_rejected_requests_total{") && line.contains(&ours));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    fn lift(&self) {
+        for kind in ["flowschema", "prioritylevelconfiguration"] {
+            self.world.kubectl_succeeds(&["delete", kind, &self.world.name]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Rows P4, P5 and P9 of the fault matrix: statements refused, tables locked, notifications that are lost. Rows P1 and P7 are in
-//! `outages.rs`.
+//! Rows P1, P4, P5, P8 and P9 of the fault matrix: sessions ended, statements refused, tables locked, clients that go away in the
+//! middle, notifications that are lost. Row P7 is in `outages.rs`.
 
 use std::{
     cell::Cell,
@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -22,9 +24,10 @@ use crate::common::{
     eventually,
     faults::{Fault, second_copies},
     http::Answer,
-    invariants::check,
-    objects::update,
+    invariants::{check, work},
+    objects::{backfill, update},
     program::Program,
+    proxy::{Mode, Proxy},
     world::World,
 };
 
@@ -37,6 +40,53 @@ async fn counted(world: &World, api: &Program) {
     assert_eq!(history["total_count"], world.number("SELECT count(*) FROM sync_executions").await, "I8");
     let successes = world.number("SELECT count(*) FROM sync_executions WHERE status = 'success'").await;
     assert_eq!(history["success_count"], successes, "I8");
+}
+
+/// I6: no more sessions than the pools may have, and none of them in a transaction that nobody ends.
+async fn sessions_are_well(world: &World, most: i64) {
+    eventually("no session to be left in a transaction", async || {
+        let idle = sqlx::AssertSqlSafe(format!("SELECT count(*) {OURS} AND state LIKE 'idle in transaction%'"));
+        let all = sqlx::AssertSqlSafe(format!("SELECT count(*) {OURS}"));
+        let idle: i64 = sqlx::query_scalar(idle).fetch_one(&world.database).await.unwrap();
+        let all: i64 = sqlx::query_scalar(all).fetch_one(&world.database).await.unwrap();
+        (idle == 0 && all <= most).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_that_are_ended_five_times_a_second_lose_and_double_nothing() {
+    let world = World::new("p1").await;
+    let (_controller, api, mut worker) = (world.controller().await, world.api().await, world.worker().await);
+    let all_created = AtomicBool::new(false);
+    let feed = async {
+        for number in 0..40 {
+            let spec = if number % 2 == 0 { update() } else { backfill() };
+            world.create(&format!("sx-{number}"), spec).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        all_created.store(true, Ordering::Relaxed);
+    };
+    let terminate = async {
+        let mut count = 0;
+        while !all_created.load(Ordering::Relaxed) || count < 20 {
+            let sql = sqlx::AssertSqlSafe(format!("SELECT count(pg_terminate_backend(pid)) {OURS}"));
+            count += sqlx::query_scalar::<_, i64>(sql).fetch_one(&world.database).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        count
+    };
+    let ((), count, taken) = tokio::join!(feed, terminate, work(&world, &mut worker, 40));
+    check(&world, 40, &taken).await;
+    counted(&world, &api).await;
+    sessions_are_well(&world, 20).await;
+    Fault {
+        row: "P1",
+        fault: "every session is ended every 200 ms",
+        injected: "pg_terminate_backend while 40 requests come in and are worked on",
+        asserted: "one row and one message id per object (I1–I3), every end shown (I5), no session lost (I6), counters right (I8)",
+    }
+    .held(&format!("{count} sessions were ended"), second_copies(&taken));
 }
 
 #[tokio::test]
@@ -133,6 +183,115 @@ async fn a_locked_table_and_a_long_transaction_are_waited_out_and_said() {
         asserted: "REST says 503 with the reason in time (I7), requests wait with the reason and are published once afterwards (I2, I3, I5)",
     }
     .held(&format!("503 after {} s", waited.as_secs()), second_copies(&taken));
+}
+
+/// Resets its connection after that time. Whether there was an answer before.
+async fn ask_and_leave(address: &str, (method, path, body): (&str, &str, &str), patience: Duration) -> bool {
+    let credentials = BASE64_STANDARD.encode("admin:s3cret");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Basic {credentials}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut client = TcpStream::connect(address).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    let answered = tokio::time::timeout(patience, client.read_u8()).await.is_ok();
+    client.set_zero_linger().unwrap();
+    answered
+}
+
+#[tokio::test]
+async fn a_session_that_is_being_opened_for_a_client_that_goes_away_is_not_thrown_away() {
+    let world = World::new("p8-opening").await;
+    let (proxy, url) = Proxy::for_url(&world.database_url).await;
+    // To open a session takes several answers of the server.
+    proxy.set(Mode::Delay(Duration::from_millis(50)));
+    let api = world.settings().with("DATABASE_URL", &url).start("api");
+    api.ready().await;
+    let address = api.address().await;
+    let clients = Cell::new(0);
+    eventually("all ten sessions of the pool", async || {
+        let leave = || ask_and_leave(&address, ("GET", "/sync/history", ""), Duration::from_millis(20));
+        futures::future::join_all((0..20).map(|_| leave())).await;
+        clients.set(clients.get() + 20);
+        let all = sqlx::AssertSqlSafe(format!("SELECT count(*) {OURS}"));
+        let all: i64 = sqlx::query_scalar(all).fetch_one(&world.database).await.unwrap();
+        (all == 10).then_some(())
+    })
+    .await;
+    Fault {
+        row: "P8",
+        fault: "HTTP clients go away while a session is opened for them",
+        injected: "reset of each connection after 20 ms, each byte from and to PostgreSQL 50 ms late",
+        asserted: "what was begun for them is there for others: the pool fills (I6)",
+    }
+    .held(&format!("ten sessions were open after {} clients that left", clients.get()), 0);
+}
+
+#[tokio::test]
+async fn clients_that_go_away_in_the_middle_leave_no_session_lost_or_in_a_transaction() {
+    const CLIENTS: usize = 4000;
+    let world = World::new("p8").await;
+    let api = world.api().await;
+    // Long enough that a client can leave in the middle of a statement.
+    world.sql("CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.003); RETURN NULL; END $$").await;
+    world.sql("CREATE TRIGGER slow BEFORE UPDATE ON sync_executions FOR EACH STATEMENT EXECUTE FUNCTION slow()").await;
+    let (_, opened) = api.call(Method::POST, "/sync/executions", Some(json!({"mode": "update"}))).await;
+    let address = api.address().await;
+    let (address, id) = (&address, &opened["id"]);
+    let leave = |number: usize| async move {
+        let report = json!({"records_processed": number}).to_string();
+        let (method, path, body) = match number % 4 {
+            0 => ("GET", "/sync/history".to_owned(), String::new()),
+            1 => ("GET", "/sync/dashboard".to_owned(), String::new()),
+            _ => ("PATCH", format!("/sync/executions/{id}"), report),
+        };
+        // Moments spread over waiting for a session, the statement and the answer.
+        let patience = Duration::from_micros(u64::try_from(number * 7919 % 12_000).unwrap());
+        ask_and_leave(address, (method, &path, &body), patience).await
+    };
+    let requests = stream::iter((0..CLIENTS).map(leave)).buffer_unordered(48);
+    let answered = requests.filter(|answered| std::future::ready(*answered)).count().await;
+    assert!(CLIENTS - answered > 1000, "{answered} of {CLIENTS} were answered before they left");
+
+    for answer in futures::future::join_all((0..10).map(|_| api.read("/sync/history"))).await {
+        assert_eq!(answer.code, 200, "ten at a time, right after: {answer:?}");
+    }
+    sessions_are_well(&world, 10).await;
+    // Ten statements at a time need all ten sessions of the pool.
+    world
+        .sql("CREATE OR REPLACE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(5); RETURN NULL; END $$")
+        .await;
+    world.sql("INSERT INTO sync_executions (mode, status) SELECT 'update', 'running' FROM generate_series(1, 10)").await;
+    let ids: Vec<i64> =
+        sqlx::query_scalar("SELECT id FROM sync_executions ORDER BY id DESC LIMIT 10").fetch_all(&world.database).await.unwrap();
+    let reports = ids.iter().map(|id| {
+        let (path, api) = (format!("/sync/executions/{id}"), &api);
+        async move {
+            for _ in 0..1000 {
+                api.call(Method::PATCH, &path, Some(json!({"records_processed": 1}))).await;
+            }
+        }
+    });
+    let all_busy = eventually("ten statements at a time", async || {
+        let asleep = sqlx::AssertSqlSafe(format!("SELECT count(*) {OURS} AND wait_event = 'PgSleep'"));
+        let asleep: i64 = sqlx::query_scalar(asleep).fetch_one(&world.database).await.unwrap();
+        (asleep == 10).then_some(())
+    });
+    tokio::select! {
+        _ = futures::future::join_all(reports) => panic!("never ten at a time"),
+        () = all_busy => {}
+    }
+    world.sql("DROP TRIGGER slow ON sync_executions").await;
+    eventually("an answer", async || (api.read("/sync/history").await.code == 200).then_some(())).await;
+    counted(&world, &api).await;
+    Fault {
+        row: "P8",
+        fault: "HTTP clients go away in the middle of a request",
+        injected: "reset of 4,000 connections at moments spread over the request",
+        asserted: "no session is left in a transaction or lost, the API answers by its whole pool (I6, I7), counters are right (I8)",
+    }
+    .held(&format!("{} of {CLIENTS} left before the answer", CLIENTS - answered), 0);
 }
 
 #[tokio::test]

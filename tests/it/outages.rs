@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 
 use crate::common::{
     eventually,
@@ -80,27 +81,55 @@ async fn what_was_reported_while_nobody_could_listen_is_shown_afterwards() {
 async fn a_half_open_connection_to_postgres_is_noticed_and_replaced() {
     let world = World::new("postgres-silent").await;
     let (proxy, url) = Proxy::for_url(&world.database_url).await;
-    let controller = world.settings().with("DATABASE_URL", &url).start("controller");
+    let settings = world.settings().with("DATABASE_URL", &url);
+    let (controller, api) = (settings.start("controller"), settings.with("DATABASE_MAX_CONNECTIONS", 3).start("api"));
     controller.ready().await;
+    api.ready().await;
     let mut worker = world.worker().await;
     world.create("x", update()).await;
     worker.take().await;
     world.phase("x", "Queued").await;
-    // Bytes vanish both ways on what is open; nothing is closed.
-    proxy.set(Mode::SwallowAll);
-    world.sql("UPDATE sync_executions SET status = 'success'").await;
-    let silent = Instant::now();
+    // Every connection of the API's pool is in the middle of a statement when the path falls silent: bytes vanish both ways,
+    // nothing is closed.
+    let mut locker = PgConnection::connect(&world.database_url).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE sync_executions IN ACCESS EXCLUSIVE MODE").execute(&mut locker).await.unwrap();
+    let reads = futures::future::join_all((0..3).map(|_| api.call(Method::GET, "/sync/status", None)));
+    let silence = async {
+        eventually("three reads to wait", async || {
+            let reads = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+                         AND query LIKE 'SELECT%'";
+            (world.number(reads).await >= 3).then_some(())
+        })
+        .await;
+        proxy.set(Mode::SwallowAll);
+        sqlx::raw_sql("COMMIT").execute(&mut locker).await.unwrap();
+        world.sql("UPDATE sync_executions SET status = 'success'").await;
+        Instant::now()
+    };
+    let (answers, silent) = tokio::join!(reads, silence);
+    for (code, problem) in answers {
+        assert_eq!(code, 503, "{problem}");
+    }
+    let said = silent.elapsed();
+    assert!(said < Duration::from_secs(25), "{said:?}");
     controller.logged("listening for changes stopped").await;
     let noticed = silent.elapsed();
     proxy.set(Mode::Pass);
     world.phase("x", "Succeeded").await;
+    eventually("an answer by a connection of the pool", async || {
+        let (code, answer) = api.call(Method::GET, "/sync/status", None).await;
+        (code == 200 && answer["status"] == "success").then_some(())
+    })
+    .await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sync-operator'";
+    eventually("no more sessions than the pools may have", async || (world.number(sessions).await <= 13).then_some(())).await;
     Fault {
         row: "P7",
         fault: "half-open connections to PostgreSQL",
         injected: "the proxy swallows all bytes both ways, nothing is closed",
-        asserted: "the silence is noticed, connections are replaced, what was reported meanwhile is shown (I5)",
+        asserted: "REST says 503 in time (I7), the silence is noticed, connections are replaced (I6), what was reported is shown (I5)",
     }
-    .held(&format!("noticed after {} s", noticed.as_secs()), 0);
+    .held(&format!("503 after {} s, noticed after {} s", said.as_secs(), noticed.as_secs()), 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A stand-in before the real API server: it passes every call on, and may then hold back the answer. For what a
-//! real server cannot be made to do on demand. What was asked is done all the same.
+//! A stand-in before the real API server: it passes every call on, and may then give another answer than the server's. For
+//! answers that a real server cannot be made to give on demand. What was asked is done all the same.
 
 use std::{
     path::PathBuf,
@@ -18,6 +18,7 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde_json::json;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use super::world::World;
@@ -27,6 +28,12 @@ use super::world::World;
 pub enum Answer {
     /// What the server says.
     True,
+    /// A Status with this code.
+    Refused(u16),
+    /// The first half of what the server says.
+    Half,
+    /// A page for people, as a load balancer shows it, with code 200.
+    Page,
     /// Nothing, ever.
     Silence,
 }
@@ -111,6 +118,18 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
             });
             (told.status, content_type(&told.headers), Body::from_stream(until_muted)).into_response()
         }
+        Answer::Half => {
+            let whole = to_bytes(body, usize::MAX).await.unwrap();
+            (told.status, content_type(&told.headers), whole.slice(..whole.len() / 2)).into_response()
+        }
+        Answer::Refused(code) => {
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "InternalError",
+                "message": "the stand-in says so", "code": code,
+            });
+            (StatusCode::from_u16(code).unwrap(), axum::Json(status)).into_response()
+        }
+        Answer::Page => ([(header::CONTENT_TYPE, "text/html")], "<html><body>Service is being updated</body></html>").into_response(),
         Answer::Silence => std::future::pending().await,
     }
 }
