@@ -18,13 +18,14 @@ pub const DELETED: Protocol = Protocol { deletions: 1, faults: 1, ..NOTHING };
 /// One that may be deleted at any time.
 const DELETED_LATER: Protocol = Protocol { deletions: 1, workers: true, ..NOTHING };
 /// Two that share batches.
-const TWO: Protocol = Protocol { objects: 2, workers: true, ..NOTHING };
+const TWO: Protocol = Protocol { objects: 2, ..NOTHING };
 /// Two of one name, the second made when the first is gone.
 pub const NAMESAKES: Protocol = Protocol { objects: 2, namesakes: true, deletions: 1, ..NOTHING };
 /// In a debug build on two cores a matter of seconds.
 const USUAL: [Protocol; 5] = [RUN, DELETED, DELETED_LATER, TWO, NAMESAKES];
 /// More of it at the same time: minutes.
-const LARGER: [Protocol; 2] = [Protocol { workers: true, ..DELETED }, Protocol { workers: true, deletions: 2, ..NAMESAKES }];
+const LARGER: [Protocol; 3] =
+    [Protocol { workers: true, ..TWO }, Protocol { workers: true, ..DELETED }, Protocol { workers: true, deletions: 2, ..NAMESAKES }];
 
 /// Looks at every state. Fails unless all that must hold does; answers what came about that should somewhere.
 fn check(protocol: Protocol) -> BTreeSet<&'static str> {
