@@ -19,7 +19,10 @@ use tokio::{sync::Semaphore, time::timeout};
 use tracing::info;
 use uuid::Uuid;
 
-use super::object::{Known, digest};
+use super::{
+    cache::Cache,
+    object::{Known, digest},
+};
 use crate::{
     crash,
     crd::{ConditionType, Reason, SyncExecution, SyncExecutionStatus},
@@ -71,6 +74,7 @@ struct Memory {
 /// The writer. One per process.
 pub struct Mirror {
     client: Client,
+    cache: Cache,
     leadership: Leadership,
     gather: Duration,
     calls: Arc<Semaphore>,
@@ -81,8 +85,15 @@ pub struct Mirror {
 impl Mirror {
     /// A mirror that gathers small changes for `gather`; it shares `calls` with whoever else calls the API server.
     #[must_use]
-    pub fn new(client: Client, leadership: Leadership, gather: Duration, calls: Arc<Semaphore>, metrics: Arc<Metrics>) -> Self {
-        Self { client, leadership, gather, calls, memory: Mutex::default(), metrics }
+    pub fn new(
+        client: Client,
+        cache: Cache,
+        leadership: Leadership,
+        gather: Duration,
+        calls: Arc<Semaphore>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { client, cache, leadership, gather, calls, memory: Mutex::default(), metrics }
     }
 
     /// Makes an object show `status`.
@@ -99,6 +110,11 @@ impl Mirror {
             return Ok(wait);
         }
         let Ok(_call) = self.calls.acquire().await else { return Ok(Mirrored::Dropped) };
+        // What was remembered may have come back by the watch since this look began. The watch puts an object into the cache
+        // before it has it forgotten, so what is not remembered any more is seen there.
+        if self.cache.get(&object.key).is_some_and(|now| now.uid == object.uid && now.shown.digest == digest) {
+            return Ok(Mirrored::Unchanged);
+        }
         let Some(window) = self.leadership.window() else { return Ok(Mirrored::Later(IN_DOUBT)) };
         let mirrored = self.write(object, status, window.min(WRITE_TIMEOUT)).await?;
         if mirrored == Mirrored::Written {

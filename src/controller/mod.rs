@@ -119,7 +119,8 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     tasks.spawn(ids_settle);
     let cache = Cache::default();
     let calls = Arc::new(Semaphore::new(CALLS));
-    let mirror = Arc::new(Mirror::new(client.clone(), leadership.clone(), settings.gather, Arc::clone(&calls), Arc::clone(&metrics)));
+    let mirror =
+        Arc::new(Mirror::new(client.clone(), cache.clone(), leadership.clone(), settings.gather, Arc::clone(&calls), Arc::clone(&metrics)));
     let context = Context {
         ids,
         cache: cache.clone(),
