@@ -35,11 +35,11 @@ pub use retention::Ended;
 
 /// How long a call waits for a connection of the pool. One that is being opened is given up then, so a server under load needs
 /// enough time for it: else every try adds to the load and none succeeds.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long the server works on a statement.
 const STATEMENT_TIMEOUT: &str = "10s";
 /// How long this side waits for a statement, in case the server is silent; more than both of the above.
-const CALL_TIMEOUT: Duration = Duration::from_secs(16);
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The record of all executions. Cheap to clone.
 #[derive(Clone, Debug)]
