@@ -38,6 +38,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const WATCH_LAG: Duration = Duration::from_secs(30);
 /// Wait while leadership is in doubt: the term ends, or goes on with the next renewal.
 const IN_DOUBT: Duration = Duration::from_secs(1);
+
 /// A write that did not happen.
 #[derive(Debug, Error)]
 pub enum Error {

@@ -20,11 +20,12 @@ use sync_operator::crd::SyncExecutionStatus;
 use crate::common::{
     account::Account,
     eventually,
-    faults::{Fault, second_copies},
+    faults::Fault,
     invariants::{check, work},
     objects::update,
     private::Private,
     proxy::Mode,
+    worker::second_copies,
     world::World,
 };
 

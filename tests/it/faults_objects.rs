@@ -14,10 +14,11 @@ use sync_operator::crd::SyncExecution;
 
 use crate::common::{
     eventually,
-    faults::{Fault, second_copies},
+    faults::Fault,
     invariants::check,
     objects::{backfill, condition, update},
     proxy::{Mode, Proxy},
+    worker::second_copies,
     world::World,
 };
 

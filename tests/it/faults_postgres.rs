@@ -22,12 +22,13 @@ use tokio::{
 
 use crate::common::{
     eventually,
-    faults::{Fault, second_copies},
+    faults::Fault,
     http::Answer,
     invariants::{check, work},
     objects::{backfill, update},
     program::Program,
     proxy::{Mode, Proxy},
+    worker::second_copies,
     world::World,
 };
 

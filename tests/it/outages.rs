@@ -8,10 +8,11 @@ use sqlx::{Connection, PgConnection};
 
 use crate::common::{
     eventually,
-    faults::{Fault, second_copies},
+    faults::Fault,
     objects::{condition, update},
     private::Private,
     proxy::{Mode, Proxy},
+    worker::second_copies,
     world::World,
 };
 

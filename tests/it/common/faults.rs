@@ -1,11 +1,9 @@
 //! Rows of the fault matrix: a test that injected a fault and saw all hold says so here. `hack/reliability` makes the table in
 //! `docs/reliability.md` of what a run left. Asserts nothing.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::path::PathBuf;
 
 use serde_json::json;
-
-use super::worker::Taken;
 
 /// One row. The test's own assertions come before it: a row that is written has held.
 #[expect(clippy::struct_field_names, reason = "the column of the matrix is called so")]
@@ -32,9 +30,4 @@ impl Fault {
         });
         std::fs::write(directory.join(format!("{}-{test}.json", self.row)), row.to_string()).unwrap();
     }
-}
-
-/// How many of them came on the wire more than once, by their message ids.
-pub fn second_copies(taken: &[Taken]) -> usize {
-    taken.len() - taken.iter().map(Taken::message_id).collect::<HashSet<_>>().len()
 }
