@@ -255,9 +255,13 @@ async fn clients_that_go_away_in_the_middle_leave_no_session_lost_or_in_a_transa
     let answered = requests.filter(|answered| std::future::ready(*answered)).count().await;
     assert!(CLIENTS - answered > 1000, "{answered} of {CLIENTS} were answered before they left");
 
-    for answer in futures::future::join_all((0..10).map(|_| api.read("/sync/history"))).await {
-        assert_eq!(answer.code, 200, "ten at a time, right after: {answer:?}");
-    }
+    // What was abandoned is still worked off, and counts as load until then; nothing else may be in the way of ten at a time.
+    eventually("ten answers at a time", async || {
+        let answers = futures::future::join_all((0..10).map(|_| api.read("/sync/history"))).await;
+        let shed = answers.iter().filter(|answer| answer.code != 200);
+        shed.map(|answer| answer.is_problem(503, "too many requests at the moment")).count().eq(&0).then_some(())
+    })
+    .await;
     sessions_are_well(&world, 10).await;
     // Ten statements at a time need all ten sessions of the pool.
     world
