@@ -1,6 +1,7 @@
 //! The relay: claim → publish → mark. It alone turns a recorded execution into a message. It never decides what a message
 //! says (`domain::message`) nor speaks AMQP (`broker`).
 
+mod marks;
 pub mod settlement;
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::settlement::Settlement;
+use self::{marks::Marks, settlement::Settlement};
 use crate::{
     backoff::{Backoff, jittered},
     broker::{Broker, publisher::Publisher},
@@ -26,6 +27,8 @@ use crate::{
 
 /// Messages in flight: confirms come no faster with more.
 const BATCH: i64 = 200;
+/// Batches that are being marked while the next is published.
+const MARKS: usize = 1;
 /// How often to look for work that nobody announced.
 const POLL: Duration = Duration::from_secs(2);
 /// How many waiting executions are told of an outage by one statement.
@@ -34,9 +37,10 @@ const NOTE_BATCH: i64 = 500;
 const MARK_AT_SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Tells whether a SyncExecution shows that its message was published.
-pub type ShownAsPublished = Box<dyn Fn(&Request) -> bool + Send + Sync>;
+pub type ShownAsPublished = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
 
 /// Publishes what is recorded and not published.
+#[derive(Clone)]
 pub struct Relay {
     /// The record.
     pub store: Store,
@@ -73,9 +77,9 @@ impl Relay {
     pub async fn run(self, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
         let mut publisher = None;
-        let mut unmarked = Vec::new();
+        let mut marks = Marks::default();
         while !stop.is_cancelled() {
-            let pass = self.pass(&mut publisher, &mut unmarked, &stop).await;
+            let pass = self.pass(&mut publisher, &mut marks, &stop).await;
             match &pass {
                 Pass::More => backoff.reset(),
                 Pass::Idle => {
@@ -85,6 +89,7 @@ impl Relay {
                 Pass::Trouble | Pass::BrokerAway(_) => self.rest(&pass, backoff.next_wait(), &stop).await,
             }
         }
+        marks.wait(0).await;
         if let Some(publisher) = publisher {
             publisher.close().await;
         }
@@ -107,12 +112,9 @@ impl Relay {
         }
     }
 
-    async fn pass(&self, publisher: &mut Option<Publisher>, unmarked: &mut Vec<i64>, stop: &CancellationToken) -> Pass {
-        if !unmarked.is_empty() {
-            // Before anything is claimed: what is marked cannot be claimed again.
-            let ids = std::mem::take(unmarked);
-            *unmarked = self.mark(ids, stop).await;
-        }
+    async fn pass(&self, publisher: &mut Option<Publisher>, marks: &mut Marks, stop: &CancellationToken) -> Pass {
+        marks.wait(MARKS).await;
+        marks.again(self, stop);
         if publisher.as_ref().is_none_or(|publisher| !publisher.is_open()) {
             *publisher = match Publisher::connect(&self.broker).await {
                 Ok(connected) => {
@@ -131,17 +133,18 @@ impl Relay {
         if !self.leadership.holds() {
             return Pass::Idle;
         }
-        let claimed = match self.store.claim(BATCH, self.namespaces.as_deref()).await {
+        let mut claimed = match self.store.claim(BATCH, self.namespaces.as_deref()).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 warn!(error = %error, "cannot look for executions to publish");
                 return Pass::Trouble;
             }
         };
+        let full = i64::try_from(claimed.len()).is_ok_and(|claimed| claimed == BATCH);
+        claimed.retain(|claimed| !marks.holds(claimed.delivery.id));
         if claimed.is_empty() {
             return Pass::Idle;
         }
-        let full = i64::try_from(claimed.len()).is_ok_and(|claimed| claimed == BATCH);
         let batch = self.compose(claimed).await;
         // Leadership may have passed while the database was slow; the claims expire by themselves then.
         if !self.leadership.holds() {
@@ -150,7 +153,8 @@ impl Relay {
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
         let fates = connected.publish(&messages).await;
         let settlement = Settlement::of(&batch, &fates);
-        unmarked.extend(self.confirmed(&settlement.confirmed, stop).await);
+        self.tell(&settlement.confirmed);
+        marks.begin(self, settlement.confirmed.iter().map(|delivery| delivery.id).collect(), stop);
         if settlement.failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }
@@ -204,8 +208,8 @@ impl Relay {
         batch
     }
 
-    /// Tells of confirmed executions and marks them; answers those that are still to be marked.
-    async fn confirmed(&self, confirmed: &[&Delivery], stop: &CancellationToken) -> Vec<i64> {
+    /// Tells of confirmed executions.
+    fn tell(&self, confirmed: &[&Delivery]) {
         let now = clock::now();
         for delivery in confirmed {
             let delay = (now - delivery.created_at).to_std().unwrap_or_default();
@@ -213,16 +217,15 @@ impl Relay {
             self.count("confirmed");
             info!(execution.id = delivery.id, message.id = delivery.message_id(), "execution published");
         }
-        if confirmed.is_empty() { Vec::new() } else { self.mark(confirmed.iter().map(|delivery| delivery.id).collect(), stop).await }
     }
 
     /// Marks executions whose messages are out. Tried until the database takes it: giving up means a second copy. Answers
     /// those that somebody holds locked; they are marked later, or by their worker's report.
-    async fn mark(&self, ids: Vec<i64>, stop: &CancellationToken) -> Vec<i64> {
+    async fn mark(&self, ids: &[i64], stop: &CancellationToken) -> Vec<i64> {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let mut give_up = None;
         loop {
-            let error = match self.store.mark_published(&ids).await {
+            let error = match self.store.mark_published(ids).await {
                 Ok(locked) => return locked,
                 Err(error) => error,
             };
@@ -234,7 +237,7 @@ impl Relay {
                         executions = ids.len(),
                         "shut down before confirmed executions could be marked: they will be published again, with the same message ids"
                     );
-                    return ids;
+                    return ids.to_vec();
                 }
             }
             backoff.wait().await;

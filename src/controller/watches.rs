@@ -125,6 +125,8 @@ struct Merged {
     cache: Cache,
     told: Told,
     watches: Vec<Watch>,
+    /// Seen by the first lists, and to be recorded, for which all must be listed.
+    held: Vec<Key>,
 }
 
 /// What is known of one watch.
@@ -143,7 +145,7 @@ struct Watch {
 impl Merged {
     fn new(cache: Cache, told: Told, namespaces: Vec<Option<String>>) -> Self {
         let watches = namespaces.into_iter().map(|namespace| Watch { namespace, ..Watch::default() }).collect();
-        Self { cache, told, watches }
+        Self { cache, told, watches, held: Vec::new() }
     }
 
     /// Takes what a watch says into the cache, and tells.
@@ -176,7 +178,12 @@ impl Merged {
             self.gone(before.uid);
         }
         let echo = self.told.mirror.is_echo(known.uid, known.shown.digest);
-        if !before.is_some_and(|before| known.asks_as(&before) && (echo || known.shown == before.shown)) {
+        if before.is_some_and(|before| known.asks_as(&before) && (echo || known.shown == before.shown)) {
+            return;
+        }
+        if self.told.highest.borrow().is_none() && !known.shown.recorded && !known.deleting {
+            self.held.push(known.key.clone());
+        } else {
             self.told.queue.soon(known.key.clone());
         }
     }
@@ -207,9 +214,10 @@ impl Merged {
     }
 
     /// Once. A namespace whose list fails must not hold up the others for ever.
-    fn tell_highest(&self) {
+    fn tell_highest(&mut self) {
         if self.told.highest.borrow().is_none() && self.watches.iter().all(|watch| watch.listed || watch.failing.is_some()) {
             self.told.highest.send_replace(Some(self.cache.highest_execution_id()));
+            self.held.drain(..).for_each(|key| self.told.queue.soon(key));
         }
     }
 

@@ -7,6 +7,7 @@ mod executions;
 mod force;
 pub mod health;
 mod history;
+mod share;
 mod status;
 mod view;
 
@@ -32,7 +33,7 @@ use utoipa::{
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use self::{auth::Access, error::ApiError, health::Probes};
+use self::{auth::Access, error::ApiError, health::Probes, share::Reads};
 use crate::{
     metrics::{HttpLabels, Metrics},
     store::Store,
@@ -85,8 +86,7 @@ impl Modify for BasicAuth {
 
 fn api() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Document::openapi())
-        .merge(status::routes())
-        .merge(history::routes())
+        .merge(status::routes().merge(history::routes()).route_layer(middleware::from_fn_with_state(Reads::default(), share::share)))
         .merge(force::routes())
         .merge(executions::routes())
 }

@@ -65,10 +65,10 @@ impl Store {
 
     /// Listens on one connection. `Ok` when nobody receives any more.
     async fn listen_once(&self, changes: &mut mpsc::Sender<Change>, backoff: &mut Backoff) -> Result<(), sqlx::Error> {
-        let mut moved = self.moved.subscribe();
+        let mut moved = self.pool.moves();
         // Not of the store's pool: a listener that is given up says good-bye without a deadline, and would keep its place there
         // for ever if it fell silent.
-        let options = PgConnectOptions::clone(&self.pool.connect_options());
+        let options = PgConnectOptions::clone(&self.pool.options());
         let own = PgPoolOptions::new().max_connections(1).acquire_timeout(ANSWER_WITHIN).connect_lazy_with(options);
         let mut listener = in_time(PgListener::connect_with(&own)).await?;
         // A gap must be seen here, not hidden: what was notified meanwhile is lost.

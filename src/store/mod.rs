@@ -12,6 +12,7 @@ mod history;
 mod lifecycle;
 pub mod listen;
 pub mod migrate;
+mod pool;
 mod report;
 mod retention;
 mod row;
@@ -19,10 +20,9 @@ mod search;
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::postgres::{PgConnectOptions, PgPool};
-use tokio::sync::watch;
+use sqlx::postgres::PgConnectOptions;
 
-use self::{database::Database, follow::Moved};
+use self::{database::Database, pool::Pool};
 use crate::crash;
 
 pub use counters::{Counts, Totals};
@@ -44,9 +44,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// The record of all executions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pool: PgPool,
+    pool: Pool,
     database: Arc<Database>,
-    moved: watch::Sender<Moved>,
 }
 
 impl Store {
@@ -54,9 +53,8 @@ impl Store {
     /// when first used, so it can be made while the database is down.
     #[must_use]
     pub fn new(database: Database, max_connections: u32) -> Self {
-        let moved = watch::Sender::new(None);
-        let pool = follow::pool(&database, &moved, max_connections);
-        Self { pool, database: Arc::new(database), moved }
+        let pool = Pool::new(session(database.options()), max_connections);
+        Self { pool, database: Arc::new(database) }
     }
 
     /// `host:port/database`, for messages.
@@ -107,7 +105,7 @@ impl Store {
         Ok(())
     }
 
-    /// Closes all connections; calls under way end first.
+    /// Closes all connections that are not in use; those of calls under way are closed after them.
     pub async fn close(&self) {
         self.pool.close().await;
     }
