@@ -154,7 +154,7 @@ impl Relay {
         let fates = connected.publish(&messages).await;
         let settlement = Settlement::of(&batch, &fates);
         self.tell(&settlement.confirmed);
-        marks.begin(self, settlement.confirmed.iter().map(|delivery| delivery.id).collect(), stop);
+        marks.add(self, settlement.confirmed.iter().map(|delivery| delivery.id).collect(), stop);
         if settlement.failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }

@@ -29,11 +29,11 @@ impl Marks {
     /// Has those marked that somebody held locked the last time.
     pub(super) fn again(&mut self, relay: &Relay, stop: &CancellationToken) {
         let locked = std::mem::take(&mut self.locked);
-        self.begin(relay, locked, stop);
+        self.add(relay, locked, stop);
     }
 
     /// Has those marked while others are published.
-    pub(super) fn begin(&mut self, relay: &Relay, ids: Vec<i64>, stop: &CancellationToken) {
+    pub(super) fn add(&mut self, relay: &Relay, ids: Vec<i64>, stop: &CancellationToken) {
         if ids.is_empty() {
             return;
         }

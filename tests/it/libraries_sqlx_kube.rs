@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::common::{PATIENCE, eventually, world::World};
+use crate::common::{PATIENCE, world::World};
 
 /// A server before that of `url` whose one connection is reset at a word; and its URL.
 async fn to_be_reset(url: &str) -> (String, oneshot::Sender<()>) {
@@ -126,20 +126,6 @@ async fn a_begin_that_is_given_up_leaves_its_transaction_to_the_next_user_so_the
             }
         }
     }
-}
-
-#[tokio::test]
-async fn a_statement_that_is_given_up_spoils_its_connection_for_nobody() {
-    let world = World::new("libraries-statement").await;
-    let pool = one_connection(&late(&world.database_url).await).await;
-    for number in 0..14 {
-        // At moments spread over its way there, its 10 ms and its way back.
-        let given_up = timeout(Duration::from_millis(1 + 2 * number), sqlx::query("SELECT pg_sleep(0.01)").execute(&pool)).await;
-        assert!(given_up.is_err());
-        let answer: i32 = sqlx::query_scalar("SELECT 7").fetch_one(&pool).await.unwrap();
-        assert_eq!(answer, 7, "its own answer, not that of the statement before");
-    }
-    eventually("the connection to be back", async || (pool.num_idle() == 1).then_some(())).await;
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ mod plugin_force;
 mod plugin_report;
 mod plugin_shell;
 mod plugin_views;
+mod pool;
 mod record;
 mod reports;
 mod rest;

@@ -94,7 +94,9 @@ async fn a_half_open_connection_to_postgres_is_noticed_and_replaced() {
     // nothing is closed.
     let mut locker = PgConnection::connect(&world.database_url).await.unwrap();
     sqlx::raw_sql("BEGIN; LOCK TABLE sync_executions IN ACCESS EXCLUSIVE MODE").execute(&mut locker).await.unwrap();
-    let reads = futures::future::join_all((0..3).map(|_| api.call(Method::GET, "/sync/status", None)));
+    // Each another page: the same would be read once for all.
+    let pages = [1, 2, 3].map(|limit| format!("/sync/history?limit={limit}"));
+    let reads = futures::future::join_all(pages.iter().map(|page| api.call(Method::GET, page, None)));
     let silence = async {
         eventually("three reads to wait", async || {
             let reads = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
