@@ -1,6 +1,7 @@
 //! HTTP requests: as many as possible (wrk), or at a steady rate with the time of each counted from when it was to be sent.
 
 use std::{
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -18,18 +19,30 @@ pub const PASSWORD: &str = "bench-only";
 pub const CONNECTIONS: u32 = 10;
 
 /// Requests a second that all [`CONNECTIONS`] get answered, each sending the next as soon as it has the answer; what was answered
-/// with an error is not counted.
-pub async fn closed(url: &str, seconds: u32) -> Result<f64> {
-    let output = Command::new("wrk")
-        .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s"), "--timeout", "20s", "-H"])
-        .arg(format!("Authorization: Basic {}", STANDARD.encode(format!("{USERNAME}:{PASSWORD}"))))
-        .arg(url)
-        .output()
-        .await
-        .context("wrk")?;
+/// with an error is not counted. With a script each request is another one.
+pub async fn closed(url: &str, seconds: u32, script: Option<&Path>) -> Result<f64> {
+    let mut wrk = Command::new("wrk");
+    wrk.args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s"), "--timeout", "20s", "-H"])
+        .arg(format!("Authorization: Basic {}", STANDARD.encode(format!("{USERNAME}:{PASSWORD}"))));
+    if let Some(script) = script {
+        wrk.arg("-s").arg(script);
+    }
+    let output = wrk.arg(url).output().await.context("wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "wrk {url}: {text}{}", String::from_utf8_lossy(&output.stderr));
     answered(&text).with_context(|| format!("wrk told no rate: {text}"))
+}
+
+/// A script for wrk by which no two requests are the same, though all have the same answer: a page from the beginning of 1970 on,
+/// or a parameter that nobody reads.
+pub async fn each_another(folder: &Path, url: &str) -> Result<PathBuf> {
+    let more = if url.contains('?') { "&from=1970-01-01T00:00:00.%06dZ" } else { "?n=%d" };
+    let text = format!(
+        "local n = 0\nrequest = function()\n  n = n + 1\n  return wrk.format(nil, wrk.path .. string.format(\"{more}\", n % 1000000))\nend\n"
+    );
+    let script = folder.join(if url.contains('?') { "another-page.lua" } else { "another.lua" });
+    tokio::fs::write(&script, text).await?;
+    Ok(script)
 }
 
 /// What wrk tells: the rate, without the part of the requests that were answered with an error.

@@ -120,7 +120,8 @@ fn about(figure: Figure) -> (&'static str, &'static str) {
             "REST",
             "Closed loop by wrk with 10 connections for the rate; times at a steady rate of 300 requests/s (or 0.6 of the rate, where that is less), \
              counted from when each was to be sent. pgbench sends the statements that the product was seen to send for the \
-             request, prepared, with 10 connections: no HTTP, no JSON. Answers were checked against SQL before. Under ingest: 200 rows a second \
+             request, prepared, with 10 connections: no HTTP, no JSON. Ten clients that ask the same at once share answers of the \
+             operator; `unshared requests per s` is the rate when no two requests are the same. Answers were checked against SQL before. Under ingest: 200 rows a second \
              are inserted and then reported on. The FastAPI peer has no cursors and no filters, and its sums are over the newest 100 rows only, \
              as in the existing service.",
         ),

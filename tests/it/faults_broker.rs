@@ -88,11 +88,11 @@ async fn a_broker_killed_with_a_whole_batch_unconfirmed_loses_none_of_it() {
     .held(&format!("{BATCH} executions ended"), second_copies(&taken));
 }
 
-#[tokio::test]
-async fn a_broker_short_of_memory_is_told_and_gets_at_most_one_more_copy_of_what_was_under_way() {
+/// Raises an alarm at the broker until several tries were made, then lifts it.
+async fn through_an_alarm(name: &'static str, raise: [&str; 2], lift: [&str; 2]) {
     const COUNT: usize = 20;
     let private = Private::start("rabbitmq");
-    let world = World::with(&private, "broker-memory").await;
+    let world = World::with(&private, &format!("broker-{name}")).await;
     let controller = world.controller().await;
     controller.logged("connected to the broker").await;
     let api = world.api().await;
@@ -101,7 +101,7 @@ async fn a_broker_short_of_memory_is_told_and_gets_at_most_one_more_copy_of_what
     controller.logged("taking reports").await;
     let before = controller.holds();
 
-    private.rabbitmqctl(&["set_vm_memory_high_watermark", "0"]);
+    private.rabbitmqctl(&raise);
     for number in 0..COUNT {
         world.create(&format!("sx-{number}"), update()).await;
     }
@@ -111,7 +111,7 @@ async fn a_broker_short_of_memory_is_told_and_gets_at_most_one_more_copy_of_what
     let during = controller.holds();
     assert!(during.threads <= before.threads, "tries leave connections open: {before:?} {during:?}");
     assert_eq!(api.get("/sync/history").await["total_count"], COUNT + 1);
-    private.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]);
+    private.rabbitmqctl(&lift);
 
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, i64::try_from(COUNT + 1).unwrap()).await;
@@ -122,11 +122,58 @@ async fn a_broker_short_of_memory_is_told_and_gets_at_most_one_more_copy_of_what
     controller.ready().await;
     Fault {
         row: "R2",
-        fault: "memory alarm at the broker",
-        injected: "rabbitmqctl set_vm_memory_high_watermark 0 until three tries were made",
+        fault: &format!("{name} alarm at the broker"),
+        injected: &format!("rabbitmqctl {} {} until three tries were made", raise[0], raise[1]),
         asserted: "the reason is on the objects, REST answers, no connection is left behind by a try, at most one more copy of what was under way (I1–I6)",
     }
     .held(&format!("{} threads before, {} during", before.threads, during.threads), copies);
+}
+
+#[tokio::test]
+async fn a_broker_short_of_memory_is_told_and_gets_at_most_one_more_copy_of_what_was_under_way() {
+    through_an_alarm("memory", ["set_vm_memory_high_watermark", "0"], ["set_vm_memory_high_watermark", "0.4"]).await;
+}
+
+#[tokio::test]
+async fn a_broker_short_of_disk_is_told_and_gets_at_most_one_more_copy_of_what_was_under_way() {
+    through_an_alarm("disk", ["set_disk_free_limit", "100000GB"], ["set_disk_free_limit", "50MB"]).await;
+}
+
+#[tokio::test]
+async fn a_planned_end_with_confirms_outstanding_ends_in_time_and_the_next_one_goes_on() {
+    const COUNT: usize = 1000;
+    let world = World::new("broker-drain").await;
+    let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
+    let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
+    controller.logged("connected to the broker").await;
+    create_held(&world, COUNT).await;
+    proxy.set(Mode::SwallowAnswers);
+    let_go(&world).await;
+    eventually("a batch at the broker", async || {
+        let queue: Value = serde_json::from_str(&world.manage(Method::GET, &format!("queues/{}/{QUEUE}", world.name), None).await).unwrap();
+        (queue["messages"].as_u64() >= Some(u64::try_from(BATCH).unwrap())).then_some(())
+    })
+    .await;
+    let (status, took) = controller.terminate().await;
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(30), "{took:?}: longer than a Pod is given to end");
+    assert_eq!(unpublished(&world).await, i64::try_from(COUNT).unwrap(), "nothing was confirmed");
+    proxy.set(Mode::Pass);
+
+    let _controller = world.controller().await;
+    let mut worker = world.worker().await;
+    let mut taken = work(&world, &mut worker, i64::try_from(COUNT).unwrap()).await;
+    rest(&mut worker, &mut taken).await;
+    check(&world, COUNT, &taken).await;
+    let copies = second_copies(&taken);
+    assert!(copies <= BATCH, "{copies} copies: only of what was on its way");
+    Fault {
+        row: "C2",
+        fault: "It is asked to end with a batch unconfirmed and more waiting",
+        injected: "1,000 requests; the proxy swallows the confirms of the first 200; SIGTERM",
+        asserted: "it ends within 30 s, with exit code 0; the next one publishes all, under the same ids (I1–I5)",
+    }
+    .held(&format!("ended after {} s", took.as_secs()), copies);
 }
 
 #[tokio::test]

@@ -170,7 +170,12 @@ async fn idle(bench: &Bench<'_>, served: &Served, request: Request, path: &str, 
     for subject in rotated(&["operator", "pgbench", "fastapi"], round) {
         let record = Record::new("rest", &case, subject, round);
         let record = match (subject, &served.peer) {
-            ("operator", _) => timed(record, &format!("{}{path}", served.base), seconds).await?,
+            ("operator", _) => {
+                let url = format!("{}{path}", served.base);
+                let record = timed(record, &url, seconds).await?;
+                let script = http_load::each_another(&bench.options.work, &url).await?;
+                record.with("unshared_requests_per_s", http_load::closed(&url, seconds, Some(&script)).await?)
+            }
             ("pgbench", _) => record.with("requests_per_s", script.run(&served.database_url, seconds).await?),
             (_, Some((_, base))) if request.has_peer() => timed(record, &format!("{base}{path}"), seconds).await?,
             _ => continue,
@@ -193,7 +198,7 @@ async fn ingested(bench: &Bench<'_>, served: &Served, round: u32) -> Result<()> 
 
 /// Rate in a closed loop; then times at a steady rate.
 async fn timed(record: Record, url: &str, seconds: u32) -> Result<Record> {
-    let rate = http_load::closed(url, seconds).await?;
+    let rate = http_load::closed(url, seconds, None).await?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 300")]
     let a_second = (rate * KNEE).clamp(1.0, A_SECOND) as u32;
     let times = http_load::open(url, a_second, seconds).await.with_context(|| format!("{url} at {} requests/s", short(rate)))?;

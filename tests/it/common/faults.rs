@@ -7,18 +7,18 @@ use serde_json::json;
 
 /// One row. The test's own assertions come before it: a row that is written has held.
 #[expect(clippy::struct_field_names, reason = "the column of the matrix is called so")]
-pub struct Fault {
+pub struct Fault<'a> {
     /// Its name in the matrix: C1, K2 …
-    pub row: &'static str,
+    pub row: &'a str,
     /// What was broken.
-    pub fault: &'static str,
+    pub fault: &'a str,
     /// By which means.
-    pub injected: &'static str,
+    pub injected: &'a str,
     /// What had to hold.
-    pub asserted: &'static str,
+    pub asserted: &'a str,
 }
 
-impl Fault {
+impl Fault<'_> {
     /// Writes the row down. `seen` has the figures of this run; `duplicates` is how many messages came on the wire more than once.
     pub fn held(&self, seen: &str, duplicates: usize) {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faults");

@@ -46,8 +46,13 @@ pub async fn check(world: &World, count: usize, taken: &[Taken]) {
 
 /// Takes everything from the queue and reports success by SQL, until every row has ended.
 pub async fn work(world: &World, worker: &mut Worker, count: i64) -> Vec<Taken> {
+    work_within(Duration::from_mins(2), world, worker, count).await
+}
+
+/// The same, given so long.
+pub async fn work_within(patience: Duration, world: &World, worker: &mut Worker, count: i64) -> Vec<Taken> {
     let mut taken = Vec::new();
-    let deadline = Instant::now() + Duration::from_mins(2);
+    let deadline = Instant::now() + patience;
     while world.number("SELECT count(*) FROM sync_executions WHERE status = 'success'").await < count {
         assert!(Instant::now() < deadline, "not all executions ended");
         if let Some(message) = worker.take_within(Duration::from_millis(200)).await {
