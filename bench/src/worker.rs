@@ -85,10 +85,11 @@ async fn gather(consumer: &mut Consumer, first: Delivery) -> Result<Vec<Delivery
 async fn report(pool: &PgPool, batch: Vec<Delivery>, tally: &mut Tally) -> Result<()> {
     let ids: Vec<i64> = batch.iter().map(|delivery| request(&delivery.data)).collect::<Result<_>>()?;
     loop {
-        let reported = sqlx::query("UPDATE sync_executions SET status = 'success', records_processed = 7, duration_seconds = 0.1 WHERE id = ANY($1)")
-            .bind(&ids)
-            .execute(pool)
-            .await;
+        let reported =
+            sqlx::query("UPDATE sync_executions SET status = 'success', records_processed = 7, duration_seconds = 0.1 WHERE id = ANY($1)")
+                .bind(&ids)
+                .execute(pool)
+                .await;
         match reported {
             Ok(_) => break,
             // A subject that marks many rows by one statement may lock them in another order; a worker tries again then.
