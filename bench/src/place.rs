@@ -76,8 +76,12 @@ impl Place {
     pub async fn remove(self, stack: &Stack) -> Result<()> {
         let admin = load::objects(self.admin.clone(), &self.name);
         while !admin.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty() {
-            let some = ListParams::default().limit(2_000);
-            admin.delete_collection(&DeleteParams::default(), &some).await.context("delete the objects")?;
+            // The server gives up a call after a minute; what it deleted by then is deleted.
+            let some = ListParams::default().limit(500);
+            match admin.delete_collection(&DeleteParams::default(), &some).await {
+                Err(kube::Error::Api(status)) if status.code == 504 => {}
+                deleted => drop(deleted.context("delete the objects")?),
+            }
         }
         let mut server = PgConnection::connect(&self.server_url).await?;
         sqlx::query(AssertSqlSafe(format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name))).execute(&mut server).await?;
