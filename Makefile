@@ -36,7 +36,7 @@ install-plugin: ## build "kubectl sync" and install it into PREFIX (~/.local)
 test: ## run all tests, on servers of their own
 	@hack/test
 
-crash-sweep: ## let the program die before and after each of its side effects; writes docs/crash-sweep.md; half an hour
+crash-sweep: ## let the program die before and after each of its side effects; writes docs/crash-sweep.md, takes a quarter of an hour
 	@hack/crash-sweep
 
 bench: ## measure against the limits and against peers: bench/RESULTS.md; more than an hour

@@ -83,7 +83,7 @@ async fn killed_again_and_again_while_requests_come_in_it_loses_and_doubles_noth
 }
 
 #[tokio::test]
-#[ignore = "takes five minutes: hack/crash-sweep"]
+#[ignore = "takes more than ten minutes: name it to run it"]
 async fn killed_a_hundred_and_fifty_times_at_a_hundred_requests_a_second_it_loses_and_doubles_nothing() {
     let lifetimes: Vec<u64> = LIFETIMES.iter().cycle().take(150).map(|lifetime| lifetime * 3 / 2).collect();
     let injected = "150 times SIGKILL after 0.4 to 5.3 s, 30 a minute for 5 minutes, at 100 objects a second";
