@@ -37,10 +37,9 @@ const NOTE_BATCH: i64 = 500;
 const MARK_AT_SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// Tells whether a SyncExecution shows that its message was published.
-pub type ShownAsPublished = Arc<dyn Fn(&Request) -> bool + Send + Sync>;
+pub type ShownAsPublished = Box<dyn Fn(&Request) -> bool + Send + Sync>;
 
 /// Publishes what is recorded and not published.
-#[derive(Clone)]
 pub struct Relay {
     /// The record.
     pub store: Store,
@@ -75,18 +74,19 @@ enum Pass {
 impl Relay {
     /// Runs until `stop`; what is claimed then is still published and marked.
     pub async fn run(self, stop: CancellationToken) {
+        let relay = Arc::new(self);
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
         let mut publisher = None;
         let mut marks = Marks::default();
         while !stop.is_cancelled() {
-            let pass = self.pass(&mut publisher, &mut marks, &stop).await;
+            let pass = relay.pass(&mut publisher, &mut marks, &stop).await;
             match &pass {
                 Pass::More => backoff.reset(),
                 Pass::Idle => {
                     backoff.reset();
-                    self.rest(&pass, jittered(POLL), &stop).await;
+                    relay.rest(&pass, jittered(POLL), &stop).await;
                 }
-                Pass::Trouble | Pass::BrokerAway(_) => self.rest(&pass, backoff.next_wait(), &stop).await,
+                Pass::Trouble | Pass::BrokerAway(_) => relay.rest(&pass, backoff.next_wait(), &stop).await,
             }
         }
         marks.wait(0).await;
@@ -112,7 +112,7 @@ impl Relay {
         }
     }
 
-    async fn pass(&self, publisher: &mut Option<Publisher>, marks: &mut Marks, stop: &CancellationToken) -> Pass {
+    async fn pass(self: &Arc<Self>, publisher: &mut Option<Publisher>, marks: &mut Marks, stop: &CancellationToken) -> Pass {
         marks.wait(MARKS).await;
         marks.again(self, stop);
         if publisher.as_ref().is_none_or(|publisher| !publisher.is_open()) {

@@ -230,5 +230,5 @@ async fn look_again(cache: Cache, queue: Queue, term: CancellationToken) {
 
 /// What the watch knows of an object's message.
 fn shown_as_published(cache: Cache) -> ShownAsPublished {
-    Arc::new(move |request| cache.of_request(request).is_some_and(|object| object.shown.published))
+    Box::new(move |request| cache.of_request(request).is_some_and(|object| object.shown.published))
 }

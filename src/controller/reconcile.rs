@@ -40,7 +40,7 @@ use crate::{
 
 /// Longest sleep before a time to live is over: it may be changed meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
-/// Wait for the list of all objects to be complete.
+/// Wait until ids may be given.
 const LIST: Duration = Duration::from_millis(100);
 /// Wait after an error. After another one that is of this object alone it is twice as long, and so on, as often as this says.
 const RETRY: Duration = Duration::from_secs(3);

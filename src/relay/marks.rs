@@ -1,7 +1,7 @@
 //! Executions whose messages are out, until the record says so. They are marked while the next ones are published. Publishes
 //! nothing.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -27,18 +27,18 @@ impl Marks {
     }
 
     /// Has those marked that somebody held locked the last time.
-    pub(super) fn again(&mut self, relay: &Relay, stop: &CancellationToken) {
+    pub(super) fn again(&mut self, relay: &Arc<Relay>, stop: &CancellationToken) {
         let locked = std::mem::take(&mut self.locked);
         self.add(relay, locked, stop);
     }
 
     /// Has those marked while others are published.
-    pub(super) fn add(&mut self, relay: &Relay, ids: Vec<i64>, stop: &CancellationToken) {
+    pub(super) fn add(&mut self, relay: &Arc<Relay>, ids: Vec<i64>, stop: &CancellationToken) {
         if ids.is_empty() {
             return;
         }
         self.confirmed.extend(&ids);
-        let (relay, stop) = (relay.clone(), stop.clone());
+        let (relay, stop) = (Arc::clone(relay), stop.clone());
         self.under_way.spawn(async move {
             let left = relay.mark(&ids, &stop).await;
             (ids, left)

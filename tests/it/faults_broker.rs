@@ -44,6 +44,18 @@ async fn let_go(world: &World) {
     world.sql("UPDATE sync_executions SET claimed_until = NULL").await;
 }
 
+/// Of that many objects, has the first batch at the broker, whose confirms the proxy swallows.
+async fn unconfirmed(world: &World, proxy: &Proxy, count: usize) {
+    create_held(world, count).await;
+    proxy.set(Mode::SwallowAnswers);
+    let_go(world).await;
+    eventually("the batch at the broker", async || {
+        let queue: Value = serde_json::from_str(&world.manage(Method::GET, &format!("queues/{}/{QUEUE}", world.name), None).await).unwrap();
+        (queue["messages"] == BATCH).then_some(())
+    })
+    .await;
+}
+
 /// Takes what is left on the queue: copies that came after all had ended.
 async fn rest(worker: &mut Worker, taken: &mut Vec<Taken>) {
     while let Some(message) = worker.take_within(Duration::from_secs(1)).await {
@@ -62,14 +74,7 @@ async fn a_broker_killed_with_a_whole_batch_unconfirmed_loses_none_of_it() {
     let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
     let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
     controller.logged("connected to the broker").await;
-    create_held(&world, BATCH).await;
-    proxy.set(Mode::SwallowAnswers);
-    let_go(&world).await;
-    eventually("the batch at the broker", async || {
-        let queue: Value = serde_json::from_str(&world.manage(Method::GET, &format!("queues/{}/{QUEUE}", world.name), None).await).unwrap();
-        (queue["messages"] == BATCH).then_some(())
-    })
-    .await;
+    unconfirmed(&world, &proxy, BATCH).await;
     private.stop("KILL");
     assert_eq!(unpublished(&world).await, i64::try_from(BATCH).unwrap(), "nothing was confirmed");
     proxy.set(Mode::Pass);
@@ -146,14 +151,7 @@ async fn a_planned_end_with_confirms_outstanding_ends_in_time_and_the_next_one_g
     let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
     let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
     controller.logged("connected to the broker").await;
-    create_held(&world, COUNT).await;
-    proxy.set(Mode::SwallowAnswers);
-    let_go(&world).await;
-    eventually("a batch at the broker", async || {
-        let queue: Value = serde_json::from_str(&world.manage(Method::GET, &format!("queues/{}/{QUEUE}", world.name), None).await).unwrap();
-        (queue["messages"].as_u64() >= Some(u64::try_from(BATCH).unwrap())).then_some(())
-    })
-    .await;
+    unconfirmed(&world, &proxy, COUNT).await;
     let (status, took) = controller.terminate().await;
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(30), "{took:?}: longer than a Pod is given to end");
