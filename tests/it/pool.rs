@@ -15,14 +15,20 @@ use crate::common::{eventually, world::World};
 /// Pids of the program's sessions.
 const SESSIONS: &str = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sync-operator'";
 
-/// A store with one connection, an execution, and a transaction that holds it locked.
-async fn locked(world: &World) -> (Store, i64, PgConnection) {
+/// A store whose one connection is open, an execution, and that session.
+async fn opened(world: &World) -> (Store, i64, Option<String>) {
     let store = Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 1);
     let id = world.number("INSERT INTO sync_executions (mode, status) VALUES ('update', 'running') RETURNING id").await;
+    store.by_id(id).await.unwrap();
+    (store, id, sessions(world).await)
+}
+
+/// A transaction that holds the execution locked.
+async fn lock(world: &World, id: i64) -> PgConnection {
     let mut holder = PgConnection::connect(&world.database_url).await.unwrap();
     sqlx::query("BEGIN").execute(&mut holder).await.unwrap();
     sqlx::query("SELECT FROM sync_executions WHERE id = $1 FOR UPDATE").bind(id).execute(&mut holder).await.unwrap();
-    (store, id, holder)
+    holder
 }
 
 async fn sessions(world: &World) -> Option<String> {
@@ -32,9 +38,8 @@ async fn sessions(world: &World) -> Option<String> {
 #[tokio::test]
 async fn a_statement_that_is_given_up_spoils_its_session_for_nobody() {
     let world = World::new("pool-given-up").await;
-    let (store, id, holder) = locked(&world).await;
-    store.by_id(id).await.unwrap();
-    let before = sessions(&world).await;
+    let (store, id, before) = opened(&world).await;
+    let holder = lock(&world, id).await;
     let given_up = timeout(Duration::from_millis(200), store.fail(id, FinishReason::AmbiguousLocalTime, "x")).await;
     assert!(given_up.is_err(), "it waits for the lock");
     // Although there may be one session only, and that one still waits.
@@ -47,9 +52,8 @@ async fn a_statement_that_is_given_up_spoils_its_session_for_nobody() {
 #[tokio::test]
 async fn a_statement_that_the_server_refuses_leaves_its_session_to_the_next() {
     let world = World::new("pool-refused").await;
-    let (store, id, holder) = locked(&world).await;
-    store.by_id(id).await.unwrap();
-    let before = sessions(&world).await;
+    let (store, id, before) = opened(&world).await;
+    let holder = lock(&world, id).await;
     // After the 5 s of lock_timeout.
     let refused = store.fail(id, FinishReason::AmbiguousLocalTime, "x").await.unwrap_err();
     assert!(refused.to_string().contains("lock timeout"), "{refused}");
@@ -61,9 +65,7 @@ async fn a_statement_that_the_server_refuses_leaves_its_session_to_the_next() {
 #[tokio::test]
 async fn a_session_that_the_server_ended_while_nobody_used_it_is_noticed_before_it_is_lent() {
     let world = World::new("pool-ended").await;
-    let (store, id, holder) = locked(&world).await;
-    store.by_id(id).await.unwrap();
-    let before = sessions(&world).await;
+    let (store, id, before) = opened(&world).await;
     world
         .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'sync-operator'")
         .await;
@@ -72,5 +74,4 @@ async fn a_session_that_the_server_ended_while_nobody_used_it_is_noticed_before_
     tokio::time::sleep(Duration::from_millis(600)).await;
     assert_eq!(store.by_id(id).await.unwrap().unwrap().id, id);
     assert_ne!(sessions(&world).await, before);
-    holder.close().await.unwrap();
 }
