@@ -102,10 +102,11 @@ fn about(figure: Figure) -> (&'static str, &'static str) {
              cause.",
         ),
         Figure::Memory => (
-            "Memory and start-up with known objects",
-            "All objects were recorded, published and shown before; then each subject is started on them. `start s` is from the start \
-             until it used less than a tenth of a core for 3 s. Nothing may be recorded or published again: the run fails otherwise for \
-             rows, and `publishes` says it for messages.",
+            "Memory and start-up",
+            "Each subject is started on objects that are all recorded, published and shown; `start s` is from the start until it used \
+             less than a tenth of a core for 3 s. Before that the operator is started on objects of which it knows some or none, as many \
+             as the case says, and `start s` is until the last new one shows that it is published. A run fails if anything known is \
+             recorded again, or if anything new is not recorded and published exactly once.",
         ),
         Figure::Latency => (
             "From the worker's commit to the object",

@@ -270,6 +270,13 @@ enum Direction {
 }
 
 impl Cli {
+    /// Whether the subcommand is quicker on many threads. The API answers many at once; all others mostly wait, and one thread that
+    /// must wake another for each answer uses half as much CPU time again.
+    #[must_use]
+    pub const fn wants_threads(&self) -> bool {
+        matches!(self.command, Command::Api(_))
+    }
+
     /// Runs the subcommand to its end.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
-//! Batching of `ensure`: what is asked while one statement runs, or soon after another began, is the next batch. No added
-//! latency when idle, no statement per object when busy.
+//! Batching of `ensure`: what is asked while one statement runs, or before another may begin, is the next batch. No added latency
+//! when few ask, no statement per object when many do.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,9 +16,11 @@ use crate::{domain::Execution, metrics::Metrics};
 
 /// Most requests in one statement.
 const BATCH_MAX: usize = 500;
-/// Least time from the beginning of one batch to that of the next, unless the next is full: a statement costs about as much for
-/// twenty requests as for one.
+/// Time from the beginning of one batch to that of the next, on average, unless they are full: a statement costs about as much
+/// for twenty requests as for one.
 const PACE: Duration = Duration::from_millis(25);
+/// How many batches may follow each other at once after a quieter while.
+const BURST: u32 = 8;
 
 /// What is asked of the batcher.
 pub enum Ask {
@@ -62,14 +64,15 @@ impl Batcher {
         let (sender, mut receiver) = mpsc::channel::<Waiting>(BATCH_MAX * 4);
         tokio::spawn(async move {
             let mut waiting = Vec::with_capacity(BATCH_MAX);
+            let mut pace = Pace::new(Instant::now());
             while receiver.recv_many(&mut waiting, BATCH_MAX).await > 0 {
-                let begun = Instant::now();
+                let next = pace.next(Instant::now());
                 let full = waiting.len() == BATCH_MAX;
                 #[expect(clippy::cast_precision_loss, reason = "at most BATCH_MAX")]
                 metrics.ensure_batch_size.observe(waiting.len() as f64);
                 answer(&store, &recorded, waiting.drain(..)).await;
                 if !full {
-                    sleep_until(begun + PACE).await;
+                    sleep_until(next).await;
                 }
             }
         });
@@ -84,6 +87,24 @@ impl Batcher {
         let (sender, receiver) = oneshot::channel();
         self.0.send((ask, sender)).await.map_err(|_| BatchError::Closed)?;
         receiver.await.map_err(|_| BatchError::Closed)?
+    }
+}
+
+/// When batches may begin: the generic cell rate algorithm (ITU-T I.371) with an increment of [`PACE`] and room for [`BURST`].
+struct Pace {
+    /// When the next one would begin if each kept to the pace.
+    due: Instant,
+}
+
+impl Pace {
+    const fn new(now: Instant) -> Self {
+        Self { due: now }
+    }
+
+    /// A batch begins now: when the next one may.
+    fn next(&mut self, now: Instant) -> Instant {
+        self.due = self.due.max(now) + PACE;
+        self.due.checked_sub(PACE * (BURST - 1)).unwrap_or(now).max(now)
     }
 }
 
@@ -137,4 +158,45 @@ async fn record_and_read(store: &Store, recorded: &Notify, new: &[NewExecution],
     }
     let rows = store.by_uids(uids).await?;
     Ok(rows.into_iter().filter_map(|row| Some((row.request.as_ref()?.uid, row))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When each of so many batches begins, if there is always one waiting.
+    fn beginnings(pace: &mut Pace, mut now: Instant, batches: usize) -> Vec<Instant> {
+        let begin = || {
+            let begun = now;
+            now = pace.next(begun);
+            begun
+        };
+        std::iter::repeat_with(begin).take(batches).collect()
+    }
+
+    #[test]
+    fn a_few_batches_follow_each_other_at_once_and_many_keep_the_pace() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        let began = beginnings(&mut pace, start, 50);
+        assert_eq!(began.iter().filter(|begin| **begin == start).count(), BURST as usize);
+        assert_eq!(*began.last().unwrap(), start + PACE * (50 - BURST));
+        let later = start + PACE * 50;
+        let again = beginnings(&mut pace, later, 20);
+        assert_eq!(
+            again.iter().filter(|begin| **begin == later).count(),
+            BURST as usize,
+            "a while without is what pays for it, and no more"
+        );
+    }
+
+    #[test]
+    fn who_asks_less_often_than_the_pace_never_waits() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for batch in 0..100 {
+            let now = start + PACE * batch;
+            assert_eq!(pace.next(now), now);
+        }
+    }
 }

@@ -4,17 +4,9 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use sync_operator::{
-    source::Source,
-    store::{Store, database::Database},
-};
 use tokio::time::timeout;
 
 use crate::common::{eventually, invariants::WRONG_COUNTERS, world::World};
-
-fn store(world: &World) -> Store {
-    Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5)
-}
 
 /// One writer's random statements: many rows of its own at a time, single rows of anybody.
 async fn scribble(url: &str, writer: u64) {
@@ -48,7 +40,7 @@ async fn scribble(url: &str, writer: u64) {
 #[tokio::test]
 async fn they_equal_a_count_at_every_moment_while_several_write_and_one_folds() {
     let world = World::new("counters-random").await;
-    let store = store(&world);
+    let store = world.store(5);
     let writers = futures::future::join_all((0..4).map(|writer| scribble(&world.database_url, writer)));
     tokio::pin!(writers);
     let mut looks = 0;
@@ -80,7 +72,7 @@ async fn they_equal_a_count_at_every_moment_while_several_write_and_one_folds() 
 #[tokio::test]
 async fn two_that_fold_at_once_lose_nothing() {
     let world = World::new("counters-fold").await;
-    let (one, other) = (store(&world), store(&world));
+    let (one, other) = (world.store(5), world.store(5));
     for _ in 0..10 {
         for _ in 0..20 {
             world.sql("INSERT INTO sync_executions (mode, duration_seconds) VALUES ('update', 0.1)").await;
@@ -93,7 +85,7 @@ async fn two_that_fold_at_once_lose_nothing() {
 #[tokio::test]
 async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_relay() {
     let world = World::new("counters-open").await;
-    let store = store(&world);
+    let store = world.store(5);
     world
         .sql(
             "INSERT INTO sync_executions (request_uid, namespace, name, mode, deadline_at)
@@ -156,7 +148,7 @@ async fn the_command_fails_on_counters_that_differ_and_puts_them_right() {
     assert!(repaired.contains("put right: "), "{repaired}");
     assert_eq!(world.number(WRONG_COUNTERS).await, 0);
     settings.succeed(&["counters", "verify"]).await;
-    let store = store(&world);
+    let store = world.store(5);
     assert_eq!((store.totals().await.unwrap().all().executions, store.last_24h().await.unwrap()), (4, 4));
 }
 
@@ -164,7 +156,7 @@ async fn the_command_fails_on_counters_that_differ_and_puts_them_right() {
 async fn a_repair_beside_writers_is_right_and_two_of_them_are_no_more_than_one() {
     let world = World::new("counters-repair").await;
     make_drift(&world).await;
-    let (one, other) = (store(&world), store(&world));
+    let (one, other) = (world.store(5), world.store(5));
     let repairs = async {
         for _ in 0..5 {
             let (first, second) = Box::pin(futures::future::try_join(one.repair_counters(), other.repair_counters())).await.unwrap();
@@ -186,6 +178,6 @@ async fn the_leader_tells_of_counters_that_differ() {
     controller.logged("counters differ from the table").await;
     assert!(controller.metric("sync_operator_counters_wrong").await > 1.0);
     assert!(controller.metric("sync_operator_counters_compared_timestamp_seconds").await > 1.0);
-    store(&world).repair_counters().await.unwrap();
+    world.store(5).repair_counters().await.unwrap();
     eventually("the metric to fall", async || (controller.metric("sync_operator_counters_wrong").await < 0.5).then_some(())).await;
 }

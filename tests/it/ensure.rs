@@ -6,21 +6,15 @@ use chrono::{TimeZone, Utc};
 use sync_operator::{
     domain::{Mode, Window, execution::Request},
     metrics::{Metrics, Role},
-    source::Source,
     store::{
-        NewExecution, Store,
+        NewExecution,
         batch::{Ask, Batcher},
-        database::Database,
     },
 };
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::common::world::World;
-
-fn store(world: &World) -> Store {
-    Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5)
-}
 
 fn new(name: &str) -> NewExecution {
     let start = Utc.timestamp_opt(1_752_163_200, 0).unwrap();
@@ -46,7 +40,7 @@ async fn next_id(world: &World) -> i64 {
 #[tokio::test]
 async fn asking_again_burns_no_id_and_changes_nothing() {
     let world = World::new("ensure-repeat").await;
-    let store = store(&world);
+    let store = world.store(5);
     let mut asked = many(3);
     assert_eq!(store.insert(&asked).await.unwrap().len(), 3);
     let uids: Vec<Uuid> = asked.iter().map(|new| new.request.uid).collect();
@@ -66,7 +60,7 @@ async fn asking_again_burns_no_id_and_changes_nothing() {
 #[tokio::test]
 async fn five_hundred_are_recorded_by_one_statement_in_the_order_given() {
     let world = World::new("ensure-many").await;
-    let store = store(&world);
+    let store = world.store(5);
     let asked = many(500);
     assert_eq!(store.insert(&asked).await.unwrap().len(), 500);
     assert_eq!(world.number("SELECT count(DISTINCT xmin::text) FROM sync_executions").await, 1);
@@ -79,7 +73,7 @@ async fn five_hundred_are_recorded_by_one_statement_in_the_order_given() {
 #[tokio::test]
 async fn two_replicas_that_record_the_same_requests_at_once_make_one_row_each() {
     let world = World::new("ensure-race").await;
-    let (one, other) = (store(&world), store(&world));
+    let (one, other) = (world.store(5), world.store(5));
     for round in 1..=10 {
         let asked = many(100);
         let (first, second) = futures::future::try_join(one.insert(&asked), other.insert(&asked)).await.unwrap();
@@ -92,7 +86,7 @@ async fn two_replicas_that_record_the_same_requests_at_once_make_one_row_each() 
 #[tokio::test]
 async fn two_replicas_with_the_same_requests_in_another_order_make_one_row_each_or_are_told_to_try_again() {
     let world = World::new("ensure-order").await;
-    let (one, other) = (store(&world), store(&world));
+    let (one, other) = (world.store(5), world.store(5));
     let asked = many(500);
     let reversed: Vec<NewExecution> = asked.iter().rev().cloned().collect();
     let (first, second) = tokio::join!(one.insert(&asked), other.insert(&reversed));
@@ -106,7 +100,7 @@ async fn two_replicas_with_the_same_requests_in_another_order_make_one_row_each_
 #[tokio::test]
 async fn a_text_that_postgres_cannot_store_loses_only_those_characters() {
     let world = World::new("ensure-nul").await;
-    let store = store(&world);
+    let store = world.store(5);
     let asked = NewExecution { requested_by: Some("a\0na".into()), reason: Some("\0".into()), ..new("x") };
     assert_eq!(store.insert(std::slice::from_ref(&asked)).await.unwrap().len(), 1);
     let row = store.by_uid(asked.request.uid).await.unwrap().unwrap();
@@ -116,7 +110,7 @@ async fn a_text_that_postgres_cannot_store_loses_only_those_characters() {
 #[tokio::test]
 async fn those_who_ask_at_the_same_time_share_a_statement_and_each_gets_its_own_row() {
     let world = World::new("ensure-batch").await;
-    let (store, metrics, recorded) = (store(&world), Arc::new(Metrics::new(Role::Controller)), Arc::new(Notify::new()));
+    let (store, metrics, recorded) = (world.store(5), Arc::new(Metrics::new(Role::Controller)), Arc::new(Notify::new()));
     let batcher = Batcher::start(store.clone(), Arc::clone(&recorded), Arc::clone(&metrics));
     let asked = many(300);
     let answers = futures::future::join_all(asked.iter().map(|new| batcher.ask(Ask::Ensure(Box::new(new.clone()))))).await;
@@ -140,7 +134,7 @@ async fn those_who_ask_at_the_same_time_share_a_statement_and_each_gets_its_own_
 #[tokio::test]
 async fn a_request_that_cannot_be_recorded_does_not_hold_up_those_in_its_batch() {
     let world = World::new("ensure-bad").await;
-    let batcher = Batcher::start(store(&world), Arc::new(Notify::new()), Arc::new(Metrics::new(Role::Controller)));
+    let batcher = Batcher::start(world.store(5), Arc::new(Notify::new()), Arc::new(Metrics::new(Role::Controller)));
     let mut asked = many(20);
     asked[10].active_deadline_seconds = Some(i64::MAX);
     let answers = futures::future::join_all(asked.iter().map(|new| batcher.ask(Ask::Ensure(Box::new(new.clone()))))).await;

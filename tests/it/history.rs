@@ -7,8 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use sync_operator::{
     clock,
     domain::{Mode, Status},
-    source::Source,
-    store::{Filter, Position, Store, database::Database},
+    store::{Filter, Position, Store},
 };
 
 use crate::common::{eventually, world::World};
@@ -22,10 +21,6 @@ const ROWS: &str = "
            CASE WHEN n = 7 THEN 'disk full' WHEN n % 40 = 7 THEN 'page ' || n || ': https://source.example/v1 answered 503' END,
            date_trunc('second', now()) - make_interval(secs => (COUNT - n) / 2 * 63000000.0 / COUNT)
     FROM generate_series(1, COUNT) AS n";
-
-fn store(world: &World) -> Store {
-    Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5)
-}
 
 /// Fills the record, and leaves nothing to do for autovacuum.
 async fn fill(world: &World, count: u32) {
@@ -58,7 +53,7 @@ async fn blocks<T>(world: &World, ask: impl AsyncFnOnce(&Store) -> T) -> (i64, T
             .await
     };
     let before = sum().await;
-    let store = store(world);
+    let store = world.store(5);
     let answer = ask(&store).await;
     store.close().await;
     (sum().await - before, answer)
@@ -149,7 +144,7 @@ async fn walk(store: &Store, filter: &Filter, limit: u16) -> Vec<i64> {
 async fn all_pages_together_are_what_was_asked_for_newest_first_and_once() {
     let world = World::new("history-walk").await;
     fill(&world, 60_000).await;
-    let store = store(&world);
+    let store = world.store(5);
     for (what, filter, limit) in [
         ("status = 'cancelled'", Filter { status: Some(Status::Cancelled), ..Filter::default() }, 3),
         ("mode = 'backfill'", Filter { mode: Some(Mode::Backfill), ..Filter::default() }, 7),
@@ -212,7 +207,7 @@ async fn rest_finds_executions_by_the_words_of_their_error() {
 #[tokio::test]
 async fn the_last_24_hours_end_and_are_forgotten() {
     let world = World::new("history-day").await;
-    let store = store(&world);
+    let store = world.store(5);
     world
         .sql(
             "INSERT INTO sync_executions (mode, created_at)

@@ -5,8 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use sync_operator::{
     domain::{Status, execution::FinishReason},
-    source::Source,
-    store::{Store, database::Database},
+    store::Store,
 };
 use tokio::time::timeout;
 
@@ -17,7 +16,7 @@ const SESSIONS: &str = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_s
 
 /// A store whose one connection is open, an execution, and that session.
 async fn opened(world: &World) -> (Store, i64, Option<String>) {
-    let store = Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 1);
+    let store = world.store(1);
     let id = world.number("INSERT INTO sync_executions (mode, status) VALUES ('update', 'running') RETURNING id").await;
     store.by_id(id).await.unwrap();
     (store, id, sessions(world).await)

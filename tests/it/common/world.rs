@@ -12,6 +12,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, postgres::PgPoolOptions};
+use sync_operator::{
+    source::Source,
+    store::{Store, database::Database},
+};
 
 use super::{
     private::Private,
@@ -120,6 +124,11 @@ impl World {
         let text = response.text().await.unwrap();
         assert!(status.is_success(), "management {path}: {status} {text}");
         text
+    }
+
+    /// The record, as a program with so many connections has it.
+    pub fn store(&self, connections: u32) -> Store {
+        Store::new(Database::new(Source::Value(self.database_url.clone().into()), None).unwrap(), connections)
     }
 
     /// Settings of programs in this world: change what the test is about.

@@ -10,8 +10,7 @@ use sync_operator::{
         execution::{FinishReason, PublishProblem},
         report::ValidReport,
     },
-    source::Source,
-    store::{Reported, Store, database::Database},
+    store::{Reported, Store},
 };
 use uuid::Uuid;
 
@@ -47,7 +46,7 @@ fn no_row_is_ever_stuck() {
 #[tokio::test]
 async fn every_operation_does_to_every_row_what_the_model_says() {
     let world = World::new("model-rows").await;
-    let store = Store::new(Database::new(Source::Value(world.database_url.clone().into()), None).unwrap(), 5);
+    let store = world.store(5);
     let rows = reachable();
     assert!(rows.len() > 100, "{} rows: the model has become poor", rows.len());
     for (number, operation) in Operation::ALL.into_iter().enumerate() {
