@@ -76,7 +76,7 @@ pub(super) async fn controller(args: ControllerArgs) -> Result<(), Failure> {
     };
     let stop = shutdown::on_signal().context("signal handlers")?;
     info!(version = env!("CARGO_PKG_VERSION"), identity = settings.lease.identity, namespaces = %settings.namespaces, listen = %listener.local_addr()?, "controller starts");
-    follow(&store, &stop);
+    look_after(&store, &stop);
     let ((), served) =
         tokio::join!(controller::run(parts, settings, stop.clone()), http::serve(listener, http::health::routes(probes), stop.clone()),);
     close(&store).await;
@@ -104,7 +104,7 @@ pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
     };
     let stop = shutdown::on_signal().context("signal handlers")?;
     info!(version = env!("CARGO_PKG_VERSION"), listen = %listener.local_addr()?, authentication = !matches!(access, Access::Anonymous), "api starts");
-    follow(&store, &stop);
+    look_after(&store, &stop);
     let served = http::serve(listener, http::router(app, access, probes), stop).await;
     close(&store).await;
     served.context("serving the API")?;
@@ -112,10 +112,12 @@ pub(super) async fn api(args: ApiArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes up what changes in the database's settings, beside everything else.
-fn follow(store: &Store, stop: &CancellationToken) {
-    let (store, stop) = (store.clone(), stop.clone());
-    tokio::spawn(async move { store.follow(stop).await });
+/// What every process does for the database beside everything else: takes up changed settings, keeps the counters folded.
+fn look_after(store: &Store, stop: &CancellationToken) {
+    let (follower, folder) = (store.clone(), store.clone());
+    let (follow, fold) = (stop.clone(), stop.clone());
+    tokio::spawn(async move { follower.follow(follow).await });
+    tokio::spawn(async move { folder.keep_counters_folded(fold).await });
 }
 
 pub(super) async fn close(store: &Store) {

@@ -1,4 +1,4 @@
-//! What has to happen without anybody asking: deadlines, abandoned cancellations, folding counters, gauges.
+//! What has to happen without anybody asking: deadlines, abandoned cancellations, gauges.
 
 use std::{sync::Arc, time::Duration};
 
@@ -66,7 +66,6 @@ impl Housekeeping {
             info!(execution.id = id, "object deleted and its relay gone: execution cancelled");
         }
         if rounds.is_multiple_of(SLOW) {
-            self.store.fold_counters().await?;
             let (waiting, oldest) = self.store.unpublished(self.namespaces.as_deref()).await?;
             self.metrics.unpublished.set(waiting);
             self.metrics.unpublished_oldest_seconds.set(oldest);

@@ -1,5 +1,5 @@
-//! The kept counters: reading them, folding them, comparing them with the table and mending what differs. Writers keep them by
-//! the triggers of `migrations/0004` and `0006`; nothing here changes an execution.
+//! The kept counters: reading them, comparing them with the table and mending what differs. Writers keep them by the triggers of
+//! `migrations/0004` and `0006`; nothing here changes an execution.
 
 use std::time::Duration;
 
@@ -119,40 +119,6 @@ impl Store {
             .fetch_one(&self.pool),
         )
         .await
-    }
-
-    /// Folds the counters' differences into one row per status and one per minute, and forgets minutes that are over. Readers
-    /// see the same sums before, during and after.
-    ///
-    /// # Errors
-    /// [`Error`].
-    pub async fn fold_counters(&self) -> Result<(), Error> {
-        self.write("fold counters", || {
-            sqlx::query!(
-                "WITH folded AS (
-                     DELETE FROM sync_execution_counters
-                     WHERE (SELECT count(*) FROM sync_execution_counters) > 16
-                     RETURNING status, executions, durations, duration_seconds)
-                 INSERT INTO sync_execution_counters (status, executions, durations, duration_seconds)
-                 SELECT status, sum(executions), sum(durations), sum(duration_seconds) FROM folded GROUP BY status"
-            )
-            .execute(&self.pool)
-        })
-        .await?;
-        self.write("fold the counters of the last day", || {
-            sqlx::query!(
-                "WITH folded AS (
-                     DELETE FROM sync_execution_minutes
-                     WHERE minute < now() - interval '25 hours'
-                        OR minute IN (SELECT minute FROM sync_execution_minutes GROUP BY minute HAVING count(*) > 4)
-                     RETURNING minute, executions)
-                 INSERT INTO sync_execution_minutes (minute, executions)
-                 SELECT minute, sum(executions) FROM folded WHERE minute >= now() - interval '25 hours' GROUP BY minute"
-            )
-            .execute(&self.pool)
-        })
-        .await?;
-        Ok(())
     }
 
     /// Counts the table and names the counters that say something else. Reads every row: seconds for millions of them.

@@ -7,6 +7,7 @@ pub mod database;
 mod delivery;
 mod ensure;
 mod error;
+mod fold;
 mod follow;
 mod history;
 mod lifecycle;

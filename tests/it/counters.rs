@@ -83,6 +83,18 @@ async fn two_that_fold_at_once_lose_nothing() {
 }
 
 #[tokio::test]
+async fn the_api_keeps_them_folded_while_there_is_no_leader() {
+    let world = World::new("counters-leaderless").await;
+    let _api = world.api().await;
+    for _ in 0..40 {
+        world.sql("INSERT INTO sync_executions (mode, status, duration_seconds) VALUES ('update', 'success', 0.1)").await;
+    }
+    eventually("few rows to add up", || async { (world.number("SELECT count(*) FROM sync_execution_counters").await <= 16).then_some(()) })
+        .await;
+    assert_eq!(world.number(WRONG_COUNTERS).await, 0);
+}
+
+#[tokio::test]
 async fn a_worker_in_an_open_transaction_holds_up_neither_other_writers_nor_the_relay() {
     let world = World::new("counters-open").await;
     let store = world.store(5);
