@@ -24,8 +24,8 @@ pub struct Run {
     pub rounds: u32,
     /// Factor on numbers of objects, rows and seconds.
     pub scale: f64,
-    /// How long it took.
-    pub seconds: u64,
+    /// How long it took; nothing while it is under way, or if it ended by an error.
+    pub seconds: Option<u64>,
 }
 
 impl Machine {

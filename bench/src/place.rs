@@ -1,6 +1,9 @@
 //! One measurement's own namespace, database and vhost: no subject finds anything that another left.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use kube::{
@@ -15,6 +18,9 @@ use crate::{
     load::{self, SyncExecution},
     stack::{Stack, TEMPLATE},
 };
+
+/// How long deleting the objects may take: a hundred thousand take minutes.
+const REMOVAL: Duration = Duration::from_mins(10);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -75,12 +81,14 @@ impl Place {
     /// Removes all of it. What runs there has been ended before.
     pub async fn remove(self, stack: &Stack) -> Result<()> {
         let admin = load::objects(self.admin.clone(), &self.name);
+        let begun = Instant::now();
         while !admin.list_metadata(&ListParams::default().limit(1)).await?.items.is_empty() {
-            // The server gives up a call after a minute; what it deleted by then is deleted.
-            let some = ListParams::default().limit(500);
-            match admin.delete_collection(&DeleteParams::default(), &some).await {
-                Err(kube::Error::Api(status)) if status.code == 504 => {}
-                deleted => drop(deleted.context("delete the objects")?),
+            // The server gives up a call after a minute, by a 504 or by hanging up; what it deleted by then is deleted.
+            if let Err(error) = admin.delete_collection(&DeleteParams::default(), &ListParams::default().limit(500)).await {
+                if begun.elapsed() > REMOVAL {
+                    return Err(error).context("delete the objects");
+                }
+                eprintln!("bench: deleting the objects goes on after: {error}");
             }
         }
         let mut server = PgConnection::connect(&self.server_url).await?;

@@ -25,7 +25,8 @@ pub fn write(options: &Options, file: &Path) -> Result<()> {
     for figure in figures::ALL {
         let Some((run, records)) = Results::of(&options.work, figure.name()).read()? else { continue };
         let Run { commit, date, rounds, scale, seconds } = &run;
-        writeln!(runs, "| {} | {commit} | {date} | {rounds} | {scale} | {seconds} s |", figure.name())?;
+        let took = seconds.map_or_else(|| "ended by an error; its records up to then".to_owned(), |seconds| format!("{seconds} s"));
+        writeln!(runs, "| {} | {commit} | {date} | {rounds} | {scale} | {took} |", figure.name())?;
         section(&mut sections, figure, &records)?;
         all.extend(records);
     }

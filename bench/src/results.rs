@@ -55,10 +55,10 @@ impl Results {
         Self { file: work.join(format!("{figure}.jsonl")), run: work.join(format!("{figure}.run.json")) }
     }
 
-    /// Forgets what an earlier run left.
-    pub fn clear(&self) -> Result<()> {
+    /// Forgets what an earlier run left, and says which run it is from now on.
+    pub fn begin(&self, run: &Run) -> Result<()> {
         fs::write(&self.file, "").with_context(|| self.file.display().to_string())?;
-        if self.run.exists() { fs::remove_file(&self.run).context("remove an old run") } else { Ok(()) }
+        self.note(run)
     }
 
     /// Adds one, and tells it.
@@ -69,12 +69,12 @@ impl Results {
         writeln!(file, "{}", serde_json::to_string(record)?).context("write a record")
     }
 
-    /// Says that all of it was measured.
-    pub fn complete(&self, run: &Run) -> Result<()> {
+    /// Says how the run is getting on.
+    pub fn note(&self, run: &Run) -> Result<()> {
         fs::write(&self.run, serde_json::to_vec_pretty(run)?).with_context(|| self.run.display().to_string())
     }
 
-    /// All of them, and how they came about; nothing unless all was measured.
+    /// All of them, and how they came about; nothing if it was never begun.
     pub fn read(&self) -> Result<Option<(Run, Vec<Record>)>> {
         if !self.run.exists() {
             return Ok(None);

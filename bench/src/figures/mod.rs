@@ -40,7 +40,8 @@ pub async fn run(options: &Options, figures: &[Figure]) -> Result<()> {
         let begun = Instant::now();
         let (commit, date) = machine::commit_and_date(options).await;
         bench.results = Results::of(&options.work, figure.name());
-        bench.results.clear()?;
+        let mut run = Run { commit, date, rounds: options.rounds, scale: options.scale, seconds: None };
+        bench.results.begin(&run)?;
         match figure {
             Figure::Objects => objects::run(&bench).await,
             Figure::Memory => memory::run(&bench).await,
@@ -51,7 +52,8 @@ pub async fn run(options: &Options, figures: &[Figure]) -> Result<()> {
         }
         .with_context(|| format!("figure {}", figure.name()))?;
         let seconds = begun.elapsed().as_secs();
-        bench.results.complete(&Run { commit, date, rounds: options.rounds, scale: options.scale, seconds })?;
+        run.seconds = Some(seconds);
+        bench.results.note(&run)?;
         println!("figure {} took {seconds} s", figure.name());
     }
     Ok(())
