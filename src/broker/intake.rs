@@ -27,6 +27,10 @@ use crate::{
 
 /// Reports taken at a time.
 const PREFETCH: u16 = 32;
+/// Largest frame: what the broker has by default. The headers of a message must fit into one, and one that is larger breaks the
+/// connection, so it must not be less than what those who send may use. Said before connecting: room that is made then is not
+/// touched before it is needed, while room that is made when the broker has said its limit is.
+const FRAME_MAX: u32 = 128 * 1024;
 /// A larger message is no report.
 const BODY_MAX: usize = 256 * 1024;
 
@@ -110,7 +114,7 @@ impl Intake {
 
     async fn connect(&self) -> Result<(Link, Consumer), Error> {
         let broker = &self.broker;
-        let link = broker.connect("reports").await?;
+        let link = broker.connect("reports", FRAME_MAX).await?;
         let channel = broker.channel_for(&link, &broker.status_queue).await?;
         broker.step("set the prefetch count", channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
         let queue = broker.status_queue.as_str().into();

@@ -80,8 +80,9 @@ impl Broker {
         }
     }
 
-    async fn connect(&self, purpose: &str) -> Result<Link, Error> {
-        self.step("connect", self.server.connect(&format!("sync-operator {purpose}"))).await
+    /// The client library keeps room for 64 frames of `frame_max` bytes in each connection.
+    async fn connect(&self, purpose: &str, frame_max: u32) -> Result<Link, Error> {
+        self.step("connect", self.server.connect(&format!("sync-operator {purpose}"), frame_max)).await
     }
 
     /// Says goodbye, without waiting long for an answer, and hangs up.

@@ -24,6 +24,8 @@ use crate::{
 /// Deadline for publishing a batch and getting all its confirms. The client library has none of its own, and a broker
 /// short of memory or disk simply does not answer.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest frame. A message has some hundred bytes; a longer one takes several frames.
+const FRAME_MAX: u32 = 16 * 1024;
 /// No queue has this name: what is published to it is confirmed and gone.
 const NOBODY: &str = "sync-operator.nobody";
 
@@ -57,7 +59,7 @@ impl Publisher {
     /// # Errors
     /// [`Error`].
     pub async fn connect(broker: &Broker) -> Result<Self, Error> {
-        let link = broker.connect("publisher").await?;
+        let link = broker.connect("publisher", FRAME_MAX).await?;
         let channel = broker.channel_for(&link, &broker.queue).await?;
         broker.step("turn on confirms", channel.confirm_select(ConfirmSelectOptions::default())).await?;
         broker.step("have a message confirmed (is it out of memory or disk?)", try_out(&channel)).await?;

@@ -48,10 +48,11 @@ impl Server {
         format!("{}:{}/{}", uri.authority.host, uri.authority.port, uri.vhost.trim_start_matches('/'))
     }
 
-    /// Opens a connection that the broker shows by that name. Without a deadline: whoever stops waiting drops this, and what
-    /// was opened is hung up.
-    pub(super) async fn connect(&self, name: &str) -> lapin::Result<Link> {
-        let uri = (*self.url.current()).clone();
+    /// Opens a connection that the broker shows by that name, for frames of at most `frame_max` bytes unless the URL says
+    /// otherwise. Without a deadline: whoever stops waiting drops this, and what was opened is hung up.
+    pub(super) async fn connect(&self, name: &str, frame_max: u32) -> lapin::Result<Link> {
+        let mut uri = (*self.url.current()).clone();
+        uri.query.frame_max.get_or_insert(frame_max);
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let ca = self.ca.as_ref().map(|ca| (*ca.current()).clone());
         let socket = Socket::default();

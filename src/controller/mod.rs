@@ -136,7 +136,7 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
         now: clock::now,
     };
 
-    let (queue, asked) = queue::queue();
+    let queue = Queue::default();
     let (seen, seen_by_deletions) = mpsc::unbounded();
     let (change_sender, changes) = mpsc::channel(1024);
     let swept = Arc::new(watch::Sender::new(false));
@@ -196,7 +196,7 @@ async fn lead(parts: Parts, settings: Settings, leadership: Leadership, term: Ca
     tasks.spawn(watches::watch(client, settings.namespaces, cache.clone(), told, term.clone()));
     tasks.spawn(look_at_what_changes(changes, cache.clone(), queue.clone(), term.clone()));
     tasks.spawn(look_again(cache, queue.clone(), term.clone()));
-    queue::run(queue, asked, |key| reconcile::reconcile(key, &context), term).await;
+    queue::run(queue, |key| reconcile::reconcile(key, &context), term).await;
     tasks.close();
     tasks.wait().await;
     // A standby watches nothing, and misses nothing by that.

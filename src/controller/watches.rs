@@ -1,7 +1,7 @@
 //! Watching SyncExecutions: one watch for each namespace, or one for all, into one cache and one queue. A namespace whose watch
 //! fails holds up no other, but only when all are listed it is said that all is listed. Decides nothing about objects.
 
-use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
+use std::{collections::BTreeSet, fmt, mem::take, str::FromStr, sync::Arc};
 
 use futures::{StreamExt, channel::mpsc, stream};
 use kube::{
@@ -217,7 +217,9 @@ impl Merged {
     fn tell_highest(&mut self) {
         if self.told.highest.borrow().is_none() && self.watches.iter().all(|watch| watch.listed || watch.failing.is_some()) {
             self.told.highest.send_replace(Some(self.cache.highest_execution_id()));
-            self.held.drain(..).for_each(|key| self.told.queue.soon(key));
+            for key in take(&mut self.held) {
+                self.told.queue.soon(key);
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use lapin::{
     Connection, ConnectionProperties,
     options::QueueDeclareOptions,
-    types::{FieldTable, ShortString},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -229,6 +229,19 @@ async fn nonsense_is_refused_or_dropped_and_what_follows_gets_through() {
         asserted: "each is refused (400) or dropped and counted, none changes the row, the good one gets through (I4, I7)",
     }
     .held("16 by AMQP, 5 by HTTP refused", 0);
+}
+
+#[tokio::test]
+async fn a_report_with_headers_that_fill_a_frame_of_the_broker_s_size_is_taken() {
+    let world = World::new("reports-headers").await;
+    let (controller, mut worker) = (world.controller().await, world.worker().await);
+    world.create("x", update()).await;
+    let report = json!({"request_id": worker.take().await.execution(), "status": "success"});
+    let mut headers = FieldTable::default();
+    headers.insert("trace".into(), AMQPValue::LongString("x".repeat(130_000).into()));
+    worker.publish_with(STATUS_QUEUE, report.to_string().as_bytes(), headers).await;
+    counted(&controller, "accepted", 1.0).await;
+    assert_eq!(left_on_the_queue(&world, controller).await, 0);
 }
 
 #[tokio::test]

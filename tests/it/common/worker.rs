@@ -97,9 +97,14 @@ impl Worker {
 
     /// Publishes any bytes to a queue and waits for the confirm.
     pub async fn publish(&self, queue: &str, body: &[u8]) {
+        self.publish_with(queue, body, FieldTable::default()).await;
+    }
+
+    /// The same with headers.
+    pub async fn publish_with(&self, queue: &str, body: &[u8], headers: FieldTable) {
         let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
         self.channel.queue_declare(queue.into(), durable, FieldTable::default()).await.unwrap();
-        let properties = BasicProperties::default().with_delivery_mode(2);
+        let properties = BasicProperties::default().with_delivery_mode(2).with_headers(headers);
         self.channel.basic_publish("".into(), queue.into(), BasicPublishOptions::default(), body, properties).await.unwrap().await.unwrap();
     }
 }
