@@ -65,18 +65,25 @@ pub async fn note(options: &Options, stack: &Stack) -> Result<()> {
     fs::write(options.work.join("machine.json"), serde_json::to_vec_pretty(&Machine(lines))?).context("machine.json")
 }
 
-/// The commit that is measured, and now.
+/// The commit that is measured, `-dirty` if anything but the report differs from it, and now.
 pub async fn commit_and_date(options: &Options) -> (String, String) {
     let home = options.home.display().to_string();
-    let commit = words("git", &["-C", &home, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]).await;
+    let mut commit = words("git", &["-C", &home, "rev-parse", "--short=12", "HEAD"]).await;
+    let differs = ["-C", &home, "diff", "--name-only", "HEAD", "--", ":/", ":(top,exclude)bench/RESULTS.md"];
+    if words("git", &differs).await != NOTHING {
+        commit.push_str("-dirty");
+    }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     (commit, words("date", &["-u", "-d", &format!("@{now}"), "+%Y-%m-%d %H:%M UTC"]).await)
 }
 
+/// What a program says that says nothing.
+const NOTHING: &str = "nothing";
+
 /// The first line that a program says; what went wrong, if that is all it has to tell.
 async fn words(program: &str, arguments: &[&str]) -> String {
     match Command::new(program).args(arguments).output().await {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("nothing").trim().to_owned(),
+        Ok(output) => String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or(NOTHING).trim().to_owned(),
         Err(error) => format!("{program}: {error}"),
     }
 }
