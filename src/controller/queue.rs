@@ -29,8 +29,7 @@ struct Inner {
     more: Notify,
 }
 
-/// What is asked for and not begun, each object once, in the order of asking. At a start that is every object, so it costs
-/// little: one place in the scheduler costs several times as much.
+/// What is asked for and not begun, each object once, in the order of asking. At a start that is every object.
 #[derive(Default)]
 struct Asked {
     order: VecDeque<Key>,
@@ -93,10 +92,10 @@ pub async fn run<Look: Future<Output = Option<Duration>>>(queue: Queue, look: im
             biased;
             () = stop.cancelled() => break,
             Some((key, again)) = under_way.next(), if !busy.is_empty() => {
-                if let Some(wait) = again {
-                    at(Key::clone(&key), Instant::now() + wait);
-                }
                 busy.remove(&key);
+                if let Some(wait) = again {
+                    at(key, Instant::now() + wait);
+                }
             }
             Some(key) = async { scheduler.as_mut().hold_unless(|key| !busy.contains(key)).next().await }, if room => {
                 busy.insert(key.clone());
