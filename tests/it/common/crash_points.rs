@@ -1,6 +1,7 @@
 //! The program with crash points, as `hack/crash-points` builds it: what it is told, and what it leaves.
 
 use std::{
+    collections::VecDeque,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::OnceLock,
@@ -63,7 +64,11 @@ pub struct Trace(Vec<(String, String)>);
 impl Trace {
     /// Reads what it left.
     pub fn read(path: &Path) -> Self {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+        Self::of(&std::fs::read_to_string(path).unwrap_or_default())
+    }
+
+    /// Reads lines of such a file.
+    fn of(text: &str) -> Self {
         Self(text.lines().filter_map(|line| line.split_once(' ')).map(|(what, name)| (what.to_owned(), name.to_owned())).collect())
     }
 
@@ -77,14 +82,24 @@ impl Trace {
         self.0.iter().any(|(what, name)| what == "twice" && name == effect)
     }
 
-    /// Whether a message may have been on its way when one of them died: published, and not marked in the record.
+    /// Whether a message may have been on its way when one of them died: published, and the record does not say what became of
+    /// it. What is published while earlier ones are marked is on its way when that is over.
     pub fn died_between_publish_and_mark(&self) -> bool {
-        let mut under_way = false;
+        let (mut published, mut settled) = (0, 0);
+        let mut being_settled = VecDeque::new();
         self.0.iter().any(|(what, name)| {
             match (what.as_str(), name.as_str()) {
-                ("before", "publish a message") => under_way = true,
-                ("after", "mark executions as published") => under_way = false,
-                ("died", _) => return std::mem::take(&mut under_way),
+                ("before", "publish a message") => published += 1,
+                ("before", "mark executions as published" | "note a publish problem") => being_settled.push_back(published),
+                ("after", "mark executions as published" | "note a publish problem") => {
+                    settled = being_settled.pop_front().unwrap_or(settled);
+                }
+                ("died", _) => {
+                    let under_way = published > settled || !being_settled.is_empty();
+                    (published, settled) = (0, 0);
+                    being_settled.clear();
+                    return under_way;
+                }
                 _ => {}
             }
             false
@@ -98,4 +113,18 @@ impl std::fmt::Display for Trace {
         let last: Vec<String> = self.0.iter().rev().take(12).rev().map(|(what, name)| format!("{what} {name}")).collect();
         write!(f, "{} points, the last: {}", self.0.len(), last.join(", "))
     }
+}
+
+#[test]
+fn a_message_is_on_its_way_until_what_became_of_it_is_in_the_record() {
+    let died = |points: &[&str]| Trace::of(&points.join("\n")).died_between_publish_and_mark();
+    let (publish, begin, end) = ("before publish a message", "before mark executions as published", "after mark executions as published");
+    assert!(died(&[publish, "died take a confirm"]));
+    assert!(died(&[publish, begin, "died write a status"]));
+    assert!(!died(&[publish, begin, end, "died write a status"]));
+    assert!(!died(&[publish, "before note a publish problem", "after note a publish problem", "died write a status"]));
+    assert!(died(&[publish, begin, publish, end, "died write a status"]), "the second one is not marked");
+    assert!(died(&[publish, begin, publish, begin, end, "died write a status"]), "one of two batches is not marked");
+    assert!(!died(&[publish, begin, publish, begin, end, end, "died write a status"]));
+    assert!(!died(&[publish, begin, end, "died write a status", "before claim executions", "died claim executions"]));
 }
