@@ -29,6 +29,8 @@ use crate::{
 const BATCH: i64 = 200;
 /// Batches that are being marked while the next is published.
 const MARKS: usize = 1;
+/// How old a claim made ahead may be when its batch is published: that may take 10 s, and the claim must hold until then.
+const AHEAD_MAX: Duration = Duration::from_secs(5);
 /// How often to look for work that nobody announced.
 const POLL: Duration = Duration::from_secs(2);
 /// How many waiting executions are told of an outage by one statement.
@@ -59,6 +61,12 @@ pub struct Relay {
     pub metrics: Arc<Metrics>,
 }
 
+/// What was claimed while the batch before was published.
+struct Ahead {
+    claimed: Vec<Claimed>,
+    since: tokio::time::Instant,
+}
+
 /// What a pass came to.
 enum Pass {
     /// There may be more: go on at once.
@@ -78,8 +86,9 @@ impl Relay {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
         let mut publisher = None;
         let mut marks = Marks::default();
+        let mut ahead = None;
         while !stop.is_cancelled() {
-            let pass = relay.pass(&mut publisher, &mut marks, &stop).await;
+            let pass = relay.pass(&mut publisher, &mut marks, &mut ahead, &stop).await;
             match &pass {
                 Pass::More => backoff.reset(),
                 Pass::Idle => {
@@ -88,6 +97,9 @@ impl Relay {
                 }
                 Pass::Trouble | Pass::BrokerAway(_) => relay.rest(&pass, backoff.next_wait(), &stop).await,
             }
+        }
+        if ahead.is_some() && publisher.as_ref().is_some_and(Publisher::is_open) {
+            relay.pass(&mut publisher, &mut marks, &mut ahead, &stop).await;
         }
         marks.wait(0).await;
         if let Some(publisher) = publisher {
@@ -112,7 +124,13 @@ impl Relay {
         }
     }
 
-    async fn pass(self: &Arc<Self>, publisher: &mut Option<Publisher>, marks: &mut Marks, stop: &CancellationToken) -> Pass {
+    async fn pass(
+        self: &Arc<Self>,
+        publisher: &mut Option<Publisher>,
+        marks: &mut Marks,
+        ahead: &mut Option<Ahead>,
+        stop: &CancellationToken,
+    ) -> Pass {
         marks.wait(MARKS).await;
         marks.again(self, stop);
         if publisher.as_ref().is_none_or(|publisher| !publisher.is_open()) {
@@ -133,7 +151,12 @@ impl Relay {
         if !self.leadership.holds() {
             return Pass::Idle;
         }
-        let mut claimed = match self.store.claim(BATCH, self.namespaces.as_deref()).await {
+        let claimed = match ahead.take().filter(|ahead| ahead.since.elapsed() < AHEAD_MAX) {
+            Some(ahead) => Ok(ahead.claimed),
+            None if stop.is_cancelled() => return Pass::Idle,
+            None => self.claim().await,
+        };
+        let mut claimed = match claimed {
             Ok(claimed) => claimed,
             Err(error) => {
                 warn!(error = %error, "cannot look for executions to publish");
@@ -151,10 +174,15 @@ impl Relay {
             return Pass::Idle;
         }
         let messages: Vec<Message> = batch.iter().map(|(_, message)| message.clone()).collect();
-        let fates = connected.publish(&messages).await;
-        let settlement = Settlement::of(&batch, &fates);
-        self.tell(&settlement.confirmed);
-        marks.add(self, settlement.confirmed.iter().map(|delivery| delivery.id).collect(), stop);
+        let deliver = async {
+            let fates = connected.publish(&messages).await;
+            let settlement = Settlement::of(&batch, &fates);
+            self.tell(&settlement.confirmed);
+            marks.add(self, settlement.confirmed.iter().map(|delivery| delivery.id).collect(), stop);
+            settlement
+        };
+        let (settlement, claimed_ahead) = tokio::join!(deliver, self.claim_ahead(full && !stop.is_cancelled()));
+        *ahead = claimed_ahead;
         if settlement.failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
         }
@@ -164,6 +192,16 @@ impl Relay {
             tokio::spawn(broken.close());
         }
         Pass::Trouble
+    }
+
+    async fn claim(&self) -> Result<Vec<Claimed>, store::Error> {
+        self.store.claim(BATCH, self.namespaces.as_deref()).await
+    }
+
+    /// Claims the next batch if there is one. If that fails, the next pass tries it itself, and tells.
+    async fn claim_ahead(&self, there_is_more: bool) -> Option<Ahead> {
+        let since = tokio::time::Instant::now();
+        if there_is_more { self.claim().await.ok().map(|claimed| Ahead { claimed, since }) } else { None }
     }
 
     /// The messages of what was claimed. What cannot be told to the worker ends as failed. A row that is

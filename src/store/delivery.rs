@@ -11,7 +11,8 @@ use crate::{
     },
 };
 
-/// How long a claim holds if its relay dies: longer than publishing a batch and awaiting its confirms can take.
+/// How long a claim holds if its relay dies: longer than a relay may wait before it publishes the batch, and than publishing it
+/// and awaiting its confirms can take.
 pub const CLAIM_SECONDS: f64 = 20.0;
 
 /// Longest problem text that is kept, in characters.

@@ -1,7 +1,7 @@
 //! The broker killed, frozen, short of memory, resetting, refusing or losing: what had to go out goes out under one id, what
 //! did not is told. The milder outages are in `broker.rs`.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -172,6 +172,28 @@ async fn a_planned_end_with_confirms_outstanding_ends_in_time_and_the_next_one_g
         asserted: "it ends within 30 s, with exit code 0; the next one publishes all, under the same ids (I1–I5)",
     }
     .held(&format!("ended after {} s", took.as_secs()), copies);
+}
+
+#[tokio::test]
+async fn what_was_claimed_ahead_of_a_silent_broker_goes_out_once_when_the_broker_answers() {
+    const COUNT: usize = 500;
+    let world = World::new("broker-silent-backlog").await;
+    let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
+    let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
+    controller.logged("connected to the broker").await;
+    unconfirmed(&world, &proxy, COUNT).await;
+    let claimed = world.number("SELECT count(*) FROM sync_executions WHERE claimed_until IS NOT NULL").await;
+    assert_eq!(usize::try_from(claimed).unwrap(), 2 * BATCH, "the batch on its way and the next");
+    controller.logged("no confirm within 10 s").await;
+    proxy.set(Mode::Pass);
+    let mut worker = world.worker().await;
+    let mut taken = work(&world, &mut worker, i64::try_from(COUNT).unwrap()).await;
+    rest(&mut worker, &mut taken).await;
+    check(&world, COUNT, &taken).await;
+    let executions: BTreeSet<i64> = taken.iter().map(Taken::execution).collect();
+    let on_its_way: BTreeSet<i64> = executions.into_iter().take(BATCH).collect();
+    let only_claimed = taken.iter().filter(|message| !on_its_way.contains(&message.execution())).count();
+    assert_eq!(only_claimed, COUNT - BATCH, "a second copy of what never was on its way");
 }
 
 #[tokio::test]

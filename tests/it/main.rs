@@ -8,6 +8,7 @@ mod common;
 mod admission;
 mod adoption;
 mod architecture;
+mod backlog;
 mod broker;
 mod chart;
 mod chart_values;

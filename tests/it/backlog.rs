@@ -1,0 +1,72 @@
+//! Many batches that wait: the next is claimed while one is published, and nothing is lost, doubled or left claimed by that.
+
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+
+use crate::common::{
+    eventually,
+    proxy::{Mode, Proxy},
+    worker::{QUEUE, Taken},
+    world::World,
+};
+
+/// Rows of requests at once. Their objects are not there, which is noticed a minute after the start at the soonest.
+async fn record(world: &World, count: usize) {
+    let sql = format!(
+        "INSERT INTO sync_executions (mode, request_uid, namespace, name)
+         SELECT 'update', gen_random_uuid(), '{}', 'row-' || n FROM generate_series(1, {count}) AS n",
+        world.name
+    );
+    sqlx::query(AssertSqlSafe(sql)).execute(&world.database).await.unwrap();
+}
+
+async fn unpublished(world: &World) -> i64 {
+    world.number("SELECT count(*) FROM sync_executions WHERE published_at IS NULL").await
+}
+
+async fn claimed(world: &World) -> i64 {
+    world.number("SELECT count(*) FROM sync_executions WHERE claimed_until IS NOT NULL").await
+}
+
+#[tokio::test]
+async fn many_batches_go_out_in_the_order_of_their_requests_and_each_message_once() {
+    let world = World::new("backlog-order").await;
+    let mut worker = world.worker().await;
+    let controller = world.controller().await;
+    controller.logged("connected to the broker").await;
+    record(&world, 1_100).await;
+    let taken: Vec<i64> = worker.take_many(1_100).await.iter().map(Taken::execution).collect();
+    let mut ordered = taken.clone();
+    ordered.sort_unstable();
+    ordered.dedup();
+    assert_eq!(taken, ordered);
+    assert!(worker.take_within(Duration::from_secs(1)).await.is_none(), "a message came twice");
+    eventually("all marked", async || (unpublished(&world).await == 0).then_some(())).await;
+    assert_eq!(claimed(&world).await, 0);
+}
+
+#[tokio::test]
+async fn asked_to_end_in_the_middle_it_publishes_what_it_claimed_and_leaves_no_claim() {
+    let world = World::new("backlog-end").await;
+    let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
+    let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
+    controller.logged("connected to the broker").await;
+    // A batch takes a while, so that there is a middle.
+    proxy.set(Mode::Delay(Duration::from_millis(100)));
+    record(&world, 4_000).await;
+    eventually("the first mark", async || (unpublished(&world).await < 4_000).then_some(())).await;
+    let (status, took) = controller.terminate().await;
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let left = unpublished(&world).await;
+    assert!(left > 0, "it was not the middle");
+    assert_eq!(claimed(&world).await, 0, "whoever leads next would have to wait for these claims to run out");
+    let messages = eventually("the number of messages", async || {
+        let queue = world.manage(reqwest::Method::GET, &format!("queues/{}/{QUEUE}", world.name), None).await;
+        let queue: serde_json::Value = serde_json::from_str(&queue).unwrap();
+        queue["messages"].as_i64().filter(|messages| *messages > 0)
+    })
+    .await;
+    assert_eq!(messages, 4_000 - left, "each that is marked was published once, and no other");
+}
