@@ -61,6 +61,16 @@ pub struct Relay {
     pub metrics: Arc<Metrics>,
 }
 
+/// What one pass leaves to the next.
+#[derive(Default)]
+struct Progress {
+    publisher: Option<Publisher>,
+    marks: Marks,
+    ahead: Option<Ahead>,
+    /// The broker or the database was in trouble: nothing is claimed ahead that might have to wait for its claim to run out.
+    trouble: bool,
+}
+
 /// What was claimed while the batch before was published.
 struct Ahead {
     claimed: Vec<Claimed>,
@@ -84,11 +94,10 @@ impl Relay {
     pub async fn run(self, stop: CancellationToken) {
         let relay = Arc::new(self);
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
-        let mut publisher = None;
-        let mut marks = Marks::default();
-        let mut ahead = None;
+        let mut progress = Progress::default();
         while !stop.is_cancelled() {
-            let pass = relay.pass(&mut publisher, &mut marks, &mut ahead, &stop).await;
+            let pass = relay.pass(&mut progress, &stop).await;
+            progress.trouble = matches!(pass, Pass::Trouble | Pass::BrokerAway(_));
             match &pass {
                 Pass::More => backoff.reset(),
                 Pass::Idle => {
@@ -98,11 +107,11 @@ impl Relay {
                 Pass::Trouble | Pass::BrokerAway(_) => relay.rest(&pass, backoff.next_wait(), &stop).await,
             }
         }
-        if ahead.is_some() && publisher.as_ref().is_some_and(Publisher::is_open) {
-            relay.pass(&mut publisher, &mut marks, &mut ahead, &stop).await;
+        if progress.ahead.is_some() && progress.publisher.as_ref().is_some_and(Publisher::is_open) {
+            relay.pass(&mut progress, &stop).await;
         }
-        marks.wait(0).await;
-        if let Some(publisher) = publisher {
+        progress.marks.wait(0).await;
+        if let Some(publisher) = progress.publisher {
             publisher.close().await;
         }
     }
@@ -124,13 +133,8 @@ impl Relay {
         }
     }
 
-    async fn pass(
-        self: &Arc<Self>,
-        publisher: &mut Option<Publisher>,
-        marks: &mut Marks,
-        ahead: &mut Option<Ahead>,
-        stop: &CancellationToken,
-    ) -> Pass {
+    async fn pass(self: &Arc<Self>, progress: &mut Progress, stop: &CancellationToken) -> Pass {
+        let Progress { publisher, marks, ahead, trouble } = progress;
         marks.wait(MARKS).await;
         marks.again(self, stop);
         if publisher.as_ref().is_none_or(|publisher| !publisher.is_open()) {
@@ -181,7 +185,7 @@ impl Relay {
             marks.add(self, settlement.confirmed.iter().map(|delivery| delivery.id).collect(), stop);
             settlement
         };
-        let (settlement, claimed_ahead) = tokio::join!(deliver, self.claim_ahead(full && !stop.is_cancelled()));
+        let (settlement, claimed_ahead) = tokio::join!(deliver, self.claim_ahead(full && !*trouble && !stop.is_cancelled()));
         *ahead = claimed_ahead;
         if settlement.failed.is_empty() {
             return if full { Pass::More } else { Pass::Idle };
@@ -198,10 +202,10 @@ impl Relay {
         self.store.claim(BATCH, self.namespaces.as_deref()).await
     }
 
-    /// Claims the next batch if there is one. If that fails, the next pass tries it itself, and tells.
-    async fn claim_ahead(&self, there_is_more: bool) -> Option<Ahead> {
+    /// Claims the next batch, if it is to. If that fails, the next pass tries it itself, and tells.
+    async fn claim_ahead(&self, wanted: bool) -> Option<Ahead> {
         let since = tokio::time::Instant::now();
-        if there_is_more { self.claim().await.ok().map(|claimed| Ahead { claimed, since }) } else { None }
+        if wanted { self.claim().await.ok().map(|claimed| Ahead { claimed, since }) } else { None }
     }
 
     /// The messages of what was claimed. What cannot be told to the worker ends as failed. A row that is

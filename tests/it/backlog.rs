@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
+use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
 use crate::common::{
@@ -63,10 +65,25 @@ async fn asked_to_end_in_the_middle_it_publishes_what_it_claimed_and_leaves_no_c
     assert!(left > 0, "it was not the middle");
     assert_eq!(claimed(&world).await, 0, "whoever leads next would have to wait for these claims to run out");
     let messages = eventually("the number of messages", async || {
-        let queue = world.manage(reqwest::Method::GET, &format!("queues/{}/{QUEUE}", world.name), None).await;
-        let queue: serde_json::Value = serde_json::from_str(&queue).unwrap();
+        let queue = world.manage(Method::GET, &format!("queues/{}/{QUEUE}", world.name), None).await;
+        let queue: Value = serde_json::from_str(&queue).unwrap();
         queue["messages"].as_i64().filter(|messages| *messages > 0)
     })
     .await;
     assert_eq!(messages, 4_000 - left, "each that is marked was published once, and no other");
+}
+
+#[tokio::test]
+async fn while_the_queue_is_full_nothing_stays_claimed_that_would_be_late_when_there_is_room() {
+    let world = World::new("backlog-full").await;
+    let full = json!({"pattern": "^ingest\\.pncp$", "apply-to": "queues", "definition": {"max-length": 0, "overflow": "reject-publish"}});
+    world.manage(Method::PUT, &format!("policies/{}/full", world.name), Some(full)).await;
+    let controller = world.controller().await;
+    controller.logged("connected to the broker").await;
+    record(&world, 1_000).await;
+    eventually("refused, and no claim between two tries", async || {
+        let refused = world.number("SELECT count(*) FROM sync_executions WHERE publish_problem = 'Rejected'").await;
+        (refused >= 200 && claimed(&world).await == 0).then_some(())
+    })
+    .await;
 }
