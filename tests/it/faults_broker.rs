@@ -56,6 +56,23 @@ async fn unconfirmed(world: &World, proxy: &Proxy, count: usize) {
     .await;
 }
 
+/// The same, and has the relay claim the next batch.
+async fn unconfirmed_and_next_claimed(world: &World, proxy: &Proxy, count: usize) {
+    unconfirmed(world, proxy, count).await;
+    eventually("two batches claimed", async || {
+        let claimed = world.number("SELECT count(*) FROM sync_executions WHERE claimed_until IS NOT NULL").await;
+        (usize::try_from(claimed).unwrap() == 2 * BATCH).then_some(())
+    })
+    .await;
+}
+
+/// How many of these messages are of executions after the first batch.
+fn never_on_its_way(taken: &[Taken]) -> usize {
+    let executions: BTreeSet<i64> = taken.iter().map(Taken::execution).collect();
+    let first: BTreeSet<i64> = executions.into_iter().take(BATCH).collect();
+    taken.iter().filter(|message| !first.contains(&message.execution())).count()
+}
+
 /// Takes what is left on the queue: copies that came after all had ended.
 async fn rest(worker: &mut Worker, taken: &mut Vec<Taken>) {
     while let Some(message) = worker.take_within(Duration::from_secs(1)).await {
@@ -181,19 +198,36 @@ async fn what_was_claimed_ahead_of_a_silent_broker_goes_out_once_when_the_broker
     let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
     let controller = world.settings().with("RABBITMQ_URL", &url).start("controller");
     controller.logged("connected to the broker").await;
-    unconfirmed(&world, &proxy, COUNT).await;
-    let claimed = world.number("SELECT count(*) FROM sync_executions WHERE claimed_until IS NOT NULL").await;
-    assert_eq!(usize::try_from(claimed).unwrap(), 2 * BATCH, "the batch on its way and the next");
+    unconfirmed_and_next_claimed(&world, &proxy, COUNT).await;
     controller.logged("no confirm within 10 s").await;
     proxy.set(Mode::Pass);
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, i64::try_from(COUNT).unwrap()).await;
     rest(&mut worker, &mut taken).await;
     check(&world, COUNT, &taken).await;
-    let executions: BTreeSet<i64> = taken.iter().map(Taken::execution).collect();
-    let on_its_way: BTreeSet<i64> = executions.into_iter().take(BATCH).collect();
-    let only_claimed = taken.iter().filter(|message| !on_its_way.contains(&message.execution())).count();
-    assert_eq!(only_claimed, COUNT - BATCH, "a second copy of what never was on its way");
+    assert_eq!(never_on_its_way(&taken), COUNT - BATCH, "a second copy of what was only claimed");
+}
+
+#[tokio::test]
+async fn killed_with_the_next_batch_claimed_it_sends_again_what_was_on_its_way_and_once_what_was_only_claimed() {
+    const COUNT: usize = 500;
+    let world = World::new("broker-killed-backlog").await;
+    let (proxy, url) = Proxy::for_url(&world.rabbitmq_url).await;
+    // The next one takes the lease at once: it is its own.
+    let settings = world.settings().with("RABBITMQ_URL", &url).with("LEASE_IDENTITY", "same");
+    let controller = settings.start("controller");
+    controller.logged("connected to the broker").await;
+    unconfirmed_and_next_claimed(&world, &proxy, COUNT).await;
+    controller.kill().await;
+    proxy.set(Mode::Pass);
+    let _controller = settings.start("controller");
+    eventually("all published", async || (unpublished(&world).await == 0).then_some(())).await;
+    let mut worker = world.worker().await;
+    let mut taken = work(&world, &mut worker, i64::try_from(COUNT).unwrap()).await;
+    rest(&mut worker, &mut taken).await;
+    check(&world, COUNT, &taken).await;
+    assert_eq!(second_copies(&taken), BATCH);
+    assert_eq!(never_on_its_way(&taken), COUNT - BATCH, "a second copy of what was only claimed");
 }
 
 #[tokio::test]
