@@ -23,14 +23,6 @@ async fn record(world: &World, count: usize) {
     sqlx::query(AssertSqlSafe(sql)).execute(&world.database).await.unwrap();
 }
 
-async fn unpublished(world: &World) -> i64 {
-    world.number("SELECT count(*) FROM sync_executions WHERE published_at IS NULL").await
-}
-
-async fn claimed(world: &World) -> i64 {
-    world.number("SELECT count(*) FROM sync_executions WHERE claimed_until IS NOT NULL").await
-}
-
 #[tokio::test]
 async fn many_batches_go_out_in_the_order_of_their_requests_and_each_message_once() {
     let world = World::new("backlog-order").await;
@@ -44,8 +36,8 @@ async fn many_batches_go_out_in_the_order_of_their_requests_and_each_message_onc
     ordered.dedup();
     assert_eq!(taken, ordered);
     assert!(worker.take_within(Duration::from_secs(1)).await.is_none(), "a message came twice");
-    eventually("all marked", async || (unpublished(&world).await == 0).then_some(())).await;
-    assert_eq!(claimed(&world).await, 0);
+    eventually("all marked", async || (world.unpublished().await == 0).then_some(())).await;
+    assert_eq!(world.claimed().await, 0);
 }
 
 #[tokio::test]
@@ -57,17 +49,14 @@ async fn asked_to_end_in_the_middle_it_publishes_what_it_claimed_and_leaves_no_c
     // A batch takes a while, so that there is a middle.
     proxy.set(Mode::Delay(Duration::from_millis(100)));
     record(&world, 4_000).await;
-    eventually("the first mark", async || (unpublished(&world).await < 4_000).then_some(())).await;
+    eventually("the first mark", async || (world.unpublished().await < 4_000).then_some(())).await;
     let (status, took) = controller.terminate().await;
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(30), "{took:?}: longer than a Pod is given to end");
-    let left = unpublished(&world).await;
+    let left = world.unpublished().await;
     assert!(left > 0, "it was not the middle");
-    assert_eq!(claimed(&world).await, 0, "whoever leads next would have to wait for these claims to run out");
-    let (mut worker, mut taken) = (world.worker().await, Vec::new());
-    while let Some(message) = worker.take_within(Duration::from_secs(1)).await {
-        taken.push(message);
-    }
+    assert_eq!(world.claimed().await, 0, "whoever leads next would have to wait for these claims to run out");
+    let taken = world.worker().await.take_rest().await;
     assert_eq!(i64::try_from(taken.len()).unwrap(), 4_000 - left, "each that is marked was published once, and no other");
     assert_eq!(second_copies(&taken), 0);
 }
@@ -82,7 +71,7 @@ async fn while_the_queue_is_full_nothing_stays_claimed_that_would_be_late_when_t
     record(&world, 1_000).await;
     eventually("refused, and no claim between two tries", async || {
         let refused = world.number("SELECT count(*) FROM sync_executions WHERE publish_problem = 'Rejected'").await;
-        (refused >= 200 && claimed(&world).await == 0).then_some(())
+        (refused >= 200 && world.claimed().await == 0).then_some(())
     })
     .await;
 }

@@ -13,7 +13,7 @@ use crate::common::{
     objects::{backfill, update},
     private::Private,
     proxy::{Mode, Proxy},
-    worker::{QUEUE, Taken, Worker, second_copies},
+    worker::{QUEUE, Taken, second_copies},
     world::World,
 };
 
@@ -59,11 +59,7 @@ async fn unconfirmed(world: &World, proxy: &Proxy, count: usize) {
 /// The same, and has the relay claim the next batch.
 async fn unconfirmed_and_next_claimed(world: &World, proxy: &Proxy, count: usize) {
     unconfirmed(world, proxy, count).await;
-    eventually("two batches claimed", async || {
-        let claimed = world.number("SELECT count(*) FROM sync_executions WHERE claimed_until IS NOT NULL").await;
-        (usize::try_from(claimed).unwrap() == 2 * BATCH).then_some(())
-    })
-    .await;
+    eventually("two batches claimed", async || (usize::try_from(world.claimed().await).unwrap() == 2 * BATCH).then_some(())).await;
 }
 
 /// How many of these messages are of executions after the first batch.
@@ -71,17 +67,6 @@ fn never_on_its_way(taken: &[Taken]) -> usize {
     let executions: BTreeSet<i64> = taken.iter().map(Taken::execution).collect();
     let first: BTreeSet<i64> = executions.into_iter().take(BATCH).collect();
     taken.iter().filter(|message| !first.contains(&message.execution())).count()
-}
-
-/// Takes what is left on the queue: copies that came after all had ended.
-async fn rest(worker: &mut Worker, taken: &mut Vec<Taken>) {
-    while let Some(message) = worker.take_within(Duration::from_secs(1)).await {
-        taken.push(message);
-    }
-}
-
-async fn unpublished(world: &World) -> i64 {
-    world.number("SELECT count(*) FROM sync_executions WHERE published_at IS NULL").await
 }
 
 #[tokio::test]
@@ -93,12 +78,12 @@ async fn a_broker_killed_with_a_whole_batch_unconfirmed_loses_none_of_it() {
     controller.logged("connected to the broker").await;
     unconfirmed(&world, &proxy, BATCH).await;
     private.stop("KILL");
-    assert_eq!(unpublished(&world).await, i64::try_from(BATCH).unwrap(), "nothing was confirmed");
+    assert_eq!(world.unpublished().await, i64::try_from(BATCH).unwrap(), "nothing was confirmed");
     proxy.set(Mode::Pass);
     private.again();
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, i64::try_from(BATCH).unwrap()).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, BATCH, &taken).await;
     assert!(second_copies(&taken) <= BATCH, "one more copy each at most");
     Fault {
@@ -137,7 +122,7 @@ async fn through_an_alarm(name: &'static str, raise: [&str; 2], lift: [&str; 2])
 
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, i64::try_from(COUNT + 1).unwrap()).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, COUNT + 1, &taken).await;
     let copies = second_copies(&taken);
     assert!(copies <= COUNT, "{copies} copies of {COUNT} messages: a try leaves none behind");
@@ -172,13 +157,13 @@ async fn a_planned_end_with_confirms_outstanding_ends_in_time_and_the_next_one_g
     let (status, took) = controller.terminate().await;
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(30), "{took:?}: longer than a Pod is given to end");
-    assert_eq!(unpublished(&world).await, i64::try_from(COUNT).unwrap(), "nothing was confirmed");
+    assert_eq!(world.unpublished().await, i64::try_from(COUNT).unwrap(), "nothing was confirmed");
     proxy.set(Mode::Pass);
 
     let _controller = world.controller().await;
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, i64::try_from(COUNT).unwrap()).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, COUNT, &taken).await;
     let copies = second_copies(&taken);
     assert!(copies <= BATCH, "{copies} copies: only of what was on its way");
@@ -203,7 +188,7 @@ async fn what_was_claimed_ahead_of_a_silent_broker_goes_out_once_when_the_broker
     proxy.set(Mode::Pass);
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, i64::try_from(COUNT).unwrap()).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, COUNT, &taken).await;
     assert_eq!(never_on_its_way(&taken), COUNT - BATCH, "a second copy of what was only claimed");
 }
@@ -221,10 +206,10 @@ async fn killed_with_the_next_batch_claimed_it_sends_again_what_was_on_its_way_a
     controller.kill().await;
     proxy.set(Mode::Pass);
     let _controller = settings.start("controller");
-    eventually("all published", async || (unpublished(&world).await == 0).then_some(())).await;
+    eventually("all published", async || (world.unpublished().await == 0).then_some(())).await;
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, i64::try_from(COUNT).unwrap()).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, COUNT, &taken).await;
     assert_eq!(second_copies(&taken), BATCH);
     assert_eq!(never_on_its_way(&taken), COUNT - BATCH, "a second copy of what was only claimed");
@@ -240,14 +225,14 @@ async fn a_connection_reset_between_publish_and_confirm_sends_again_under_the_sa
     proxy.set(Mode::SwallowAnswers);
     world.create("x", update()).await;
     let first = worker.take().await;
-    assert_eq!(unpublished(&world).await, 1);
+    assert_eq!(world.unpublished().await, 1);
     proxy.set(Mode::Pass);
     proxy.reset();
     let second = worker.take().await;
     assert_eq!((second.message_id(), &second.text), (first.message_id(), &first.text));
     let mut taken = vec![first, second];
     world.sql("UPDATE sync_executions SET status = 'success'").await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, 1, &taken).await;
     assert_eq!(taken.len(), 2);
     Fault {
@@ -279,7 +264,7 @@ async fn a_channel_that_the_broker_closes_is_replaced_until_the_right_to_write_i
     world.manage(Method::PUT, &permissions, Some(json!({"configure": ".*", "write": ".*", "read": ".*"}))).await;
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, 10).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, 10, &taken).await;
     assert_eq!(second_copies(&taken), 0, "what was refused is not on the queue");
     Fault {
@@ -313,7 +298,7 @@ async fn of_two_hundred_in_flight_exactly_those_that_were_returned_are_told_and_
     })
     .await;
     let mut taken = work(&world, &mut worker, i64::try_from(BATCH).unwrap()).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, BATCH, &taken).await;
     assert_eq!(second_copies(&taken), 0, "a return told of the wrong row would lose one message and send another twice");
     let unroutable = controller.metric(r#"sync_operator_publishes_total{outcome="Unroutable"}"#).await;
@@ -345,7 +330,7 @@ async fn a_frozen_broker_is_left_after_the_deadline_and_taken_up_again_without_a
     private.stop("CONT");
     let mut worker = world.worker().await;
     let mut taken = work(&world, &mut worker, 2).await;
-    rest(&mut worker, &mut taken).await;
+    taken.extend(worker.take_rest().await);
     check(&world, 2, &taken).await;
     controller.ready().await;
     assert!(during.threads <= before.threads, "tries leave connections open: {before:?} {during:?}");

@@ -81,6 +81,15 @@ impl Worker {
         Some(Taken { body: serde_json::from_str(&text).unwrap(), text, properties: delivery.properties })
     }
 
+    /// Takes what is left, until none comes for a second.
+    pub async fn take_rest(&mut self) -> Vec<Taken> {
+        let mut taken = Vec::new();
+        while let Some(message) = self.take_within(std::time::Duration::from_secs(1)).await {
+            taken.push(message);
+        }
+        taken
+    }
+
     /// Takes `count` messages.
     pub async fn take_many(&mut self, count: usize) -> Vec<Taken> {
         let mut taken = Vec::with_capacity(count);

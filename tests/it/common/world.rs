@@ -227,6 +227,16 @@ impl World {
         sqlx::query(sql).bind(format!("{}-owner", self.name)).execute(&self.database).await.unwrap();
     }
 
+    /// How many executions are not published.
+    pub async fn unpublished(&self) -> i64 {
+        self.number("SELECT count(*) FROM sync_executions WHERE published_at IS NULL").await
+    }
+
+    /// How many executions are claimed, whether or not the claims have run out.
+    pub async fn claimed(&self) -> i64 {
+        self.number("SELECT count(*) FROM sync_executions WHERE claimed_until IS NOT NULL").await
+    }
+
     /// Runs one number-valued query on the test's database.
     pub async fn number(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.database).await.unwrap()
